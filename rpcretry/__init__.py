@@ -1,0 +1,109 @@
+"""A JSON-RPC 2.0 client that keeps working on bad days.
+
+The names below are loaded when they are first used; importing the package imports no HTTP library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._unset import UNSET as UNSET
+    from .client import AsyncClient as AsyncClient
+    from .client import Client as Client
+    from .client import random_ids as random_ids
+    from .client import sequential_ids as sequential_ids
+    from .client import uuid_ids as uuid_ids
+    from .errors import CertificateError as CertificateError
+    from .errors import ClientClosedError as ClientClosedError
+    from .errors import ConnectError as ConnectError
+    from .errors import ConnectionLostError as ConnectionLostError
+    from .errors import ConnectTimeoutError as ConnectTimeoutError
+    from .errors import DeadlineExceeded as DeadlineExceeded
+    from .errors import Delivery as Delivery
+    from .errors import HTTPStatusError as HTTPStatusError
+    from .errors import IdentityError as IdentityError
+    from .errors import InternalError as InternalError
+    from .errors import InvalidParamsError as InvalidParamsError
+    from .errors import InvalidRequestError as InvalidRequestError
+    from .errors import InvalidTargetError as InvalidTargetError
+    from .errors import JsonRpcError as JsonRpcError
+    from .errors import MethodNotFoundError as MethodNotFoundError
+    from .errors import MissingResponseError as MissingResponseError
+    from .errors import ParseError as ParseError
+    from .errors import ProtocolError as ProtocolError
+    from .errors import RedirectError as RedirectError
+    from .errors import Refused as Refused
+    from .errors import RequestTimeoutError as RequestTimeoutError
+    from .errors import ResponseTooLargeError as ResponseTooLargeError
+    from .errors import ResultValidationError as ResultValidationError
+    from .errors import RetryExhaustedError as RetryExhaustedError
+    from .errors import RpcRetryError as RpcRetryError
+    from .errors import ServerError as ServerError
+    from .errors import TransportError as TransportError
+    from .messages import BatchRequest as BatchRequest
+    from .messages import BatchResponse as BatchResponse
+    from .messages import Request as Request
+    from .messages import Response as Response
+    from .outcome import Outcome as Outcome
+    from .retry import Backoff as Backoff
+    from .retry import Classification as Classification
+    from .retry import Layer as Layer
+    from .retry import RetryStrategy as RetryStrategy
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "_unset": ("UNSET",),
+    "client": ("AsyncClient", "Client", "random_ids", "sequential_ids", "uuid_ids"),
+    "errors": (
+        "CertificateError",
+        "ClientClosedError",
+        "ConnectError",
+        "ConnectionLostError",
+        "ConnectTimeoutError",
+        "DeadlineExceeded",
+        "Delivery",
+        "HTTPStatusError",
+        "IdentityError",
+        "InternalError",
+        "InvalidParamsError",
+        "InvalidRequestError",
+        "InvalidTargetError",
+        "JsonRpcError",
+        "MethodNotFoundError",
+        "MissingResponseError",
+        "ParseError",
+        "ProtocolError",
+        "RedirectError",
+        "Refused",
+        "RequestTimeoutError",
+        "ResponseTooLargeError",
+        "ResultValidationError",
+        "RetryExhaustedError",
+        "RpcRetryError",
+        "ServerError",
+        "TransportError",
+    ),
+    "messages": ("BatchRequest", "BatchResponse", "Request", "Response"),
+    "outcome": ("Outcome",),
+    "retry": ("Backoff", "Classification", "Layer", "RetryStrategy"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'rpcretry' has no attribute {name!r}") from None
+    value = getattr(import_module(f"rpcretry.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,72 @@
+"""Refusing bad input: the messages name the parameter, its value and the fix."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Sequence
+
+
+def closest(name: str, known: Sequence[str]) -> str:
+    """The end of an error message: which known name was probably meant."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(known)}"
+
+
+def number(name: str, value: object, *, least: float | None = None, above: float | None = None, most: float | None = None) -> float:
+    """Refuse what is no finite number or out of range.
+
+    :raises TypeError: where *value* is no number.
+    :raises ValueError: where it is NaN, infinite or outside of the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r:.60}")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ValueError(f"{name} must be finite, got {value!s:.40}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least:g}, got {value!r}")
+    if above is not None and value <= above:
+        raise ValueError(f"{name} must be more than {above:g}, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most:g}, got {value!r}")
+    return value
+
+
+def seconds(name: str, value: object) -> float | None:
+    """Refuse what is neither ``None`` nor a number of seconds above 0."""
+    if value is None:
+        return None
+    try:
+        return number(name, value, above=0)
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
+
+
+def count(name: str, value: object, *, least: int = 0) -> int:
+    """Refuse what is no int of at least *least*."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r:.60}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def callable_with(name: str, value: object, arguments: int, fix: str) -> None:
+    """Refuse what cannot be called with that many positional arguments."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__} {value!r:.60}; {fix}")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        # Some builtins do not say what they take; calling them will tell.
+        return
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        what = "no argument" if arguments == 0 else f"{arguments} argument{'s' if arguments > 1 else ''}"
+        raise TypeError(f"{name} must be callable with {what}, got {value!r:.80} with {signature}; {fix}") from None

@@ -1,0 +1,1 @@
+"""Backends over HTTP libraries: ``rpcretry.backends.requests`` and ``rpcretry.backends.aiohttp``."""

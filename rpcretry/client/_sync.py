@@ -1,0 +1,266 @@
+"""The sync client and its driver."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, overload
+
+from .._unset import UNSET, Unset
+from ..codec import Codec
+from ..errors import JsonRpcError
+from ..events import Sink
+from ..messages import BatchRequest, BatchResponse, Request, RequestId, Response
+from ..outcome import Parking, Wait
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+from ..transport import Backend, Exchange
+from .call import Call
+from .core import DEFAULT_TIMEOUT, ClientCore, refuse_backend
+from .ids import IdSource
+from .options import HeadersLike
+from .proxy import Proxy
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+ClientT = TypeVar("ClientT", bound="Client")
+
+
+def drive(call: Call, backend: Backend, clock: Callable[[], float], sleep: Callable[[float], Any]) -> Any:
+    """Do what *call* asks for until it is over."""
+    try:
+        step = call.start(clock())
+        while True:
+            if type(step) is Exchange:
+                try:
+                    reply = backend.exchange(step)
+                except Exception as problem:
+                    step = call.failed(problem, clock())
+                else:
+                    step = call.received(reply, clock())
+            elif type(step) is Wait:
+                woken = pause(step.until - clock(), call.parking, sleep)
+                step = call.go_on(clock() if woken else max(clock(), step.until))
+            else:
+                break
+    except BaseException:
+        call.abandon(clock())
+        raise
+    return call.result()
+
+
+def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Any]) -> bool:
+    """Wait that long, or until woken; returns whether it was the latter."""
+    if parking is None:
+        if seconds > 0:
+            sleep(seconds)
+        return False
+    woken = threading.Event()
+    parking.on_wake(woken.set)
+    return woken.wait(None if seconds == math.inf else min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+
+
+class Client(ClientCore[Backend]):
+    """A JSON-RPC client over any :class:`~rpcretry.transport.Backend`. Threads may share one.
+
+    :param backend: a :class:`~rpcretry.transport.Backend`.
+    :param retry_strategy: what is retried; nothing without one.
+    :param timeout: seconds for each attempt; ``None`` for no limit.
+    :param deadline: seconds for each whole call, waits and all; ``None`` for no limit.
+    :param headers: HTTP headers of every exchange.
+    :param layers: further :class:`~rpcretry.retry.Layer` objects, from the outermost to the innermost.
+    :param on_event: sinks: callables that take an :class:`~rpcretry.events.Event`, one or several.
+    :param ids: where ids come from: a callable without arguments, or an iterator; 1, 2, 3 ... without one.
+    :param errors: subclasses of :class:`~rpcretry.JsonRpcError` with a ``CODE``, to be raised for it.
+    :param codec: another JSON than pydantic_core's.
+    :param clock: seconds on a monotonic clock.
+    :param sleep: waits that many seconds.
+    :raises TypeError, ValueError: naming the parameter, its value and the fix.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        retry_strategy: RetryStrategy | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        deadline: float | None = None,
+        headers: HeadersLike | None = None,
+        layers: Layer | Iterable[Layer] = (),
+        on_event: Sink | Iterable[Sink] | None = None,
+        ids: IdSource | Iterator[RequestId] | None = None,
+        errors: Iterable[type[JsonRpcError]] = (),
+        codec: Codec | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        refuse_backend(backend, wanted_async=False, client="Client")
+        super().__init__(
+            backend,
+            retry_strategy=retry_strategy,
+            timeout=timeout,
+            deadline=deadline,
+            headers=headers,
+            layers=layers,
+            on_event=on_event,
+            ids=ids,
+            errors=errors,
+            codec=codec,
+            clock=clock,
+            sleep=sleep,
+        )
+
+    def _run(self, call: Call) -> Any:
+        shared = self._shared
+        return drive(call, shared.backend, shared.clock, shared.sleep)
+
+    @overload
+    def send(
+        self,
+        request: BatchRequest,
+        *,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: Any = ...,
+    ) -> BatchResponse: ...
+    @overload
+    def send(
+        self,
+        request: Request,
+        *,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: type[T],
+    ) -> Response[T]: ...
+    @overload
+    def send(
+        self,
+        request: Request,
+        *,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: Any = ...,
+    ) -> Response[Any]: ...
+    def send(
+        self,
+        request: Request | BatchRequest,
+        *,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        _result: Any = UNSET,
+    ) -> Any:
+        """Send a request, or several as one batch.
+
+        :param request: a :class:`~rpcretry.Request` or :class:`~rpcretry.BatchRequest`; ids that were not given are filled in.
+        :returns: the :class:`~rpcretry.Response`, also where it is an error (its ``result`` raises it); for a
+            notification one without id and result; for a batch a :class:`~rpcretry.BatchResponse` in the order of the requests.
+        :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
+        :raises DeadlineExceeded: where the deadline ended the call.
+        """
+        return self._run(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result))
+
+    @overload
+    def call(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: type[T],
+        **params: Any,
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: Any = ...,
+        **params: Any,
+    ) -> Any: ...
+    def call(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        _result: Any = UNSET,
+        **params: Any,
+    ) -> Any:
+        """Call a method and return its result.
+
+        :param method: the method's name.
+        :param args: the params by position, or
+        :param params: the params by name; one whose name starts with ``_`` goes through :meth:`send`.
+        :param _retry_strategy: instead of the client's; ``None`` retries nothing.
+        :param _timeout: seconds for each attempt; ``None`` for no limit.
+        :param _deadline: seconds for the whole call, waits and all; ``None`` for no limit.
+        :param _headers: HTTP headers, added to the client's.
+        :param _result: the type that the result is validated into, by pydantic.
+        :raises JsonRpcError: the server's error, as the class that stands for its code.
+        :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
+        :raises ResultValidationError: where the result is not of the type that was asked for.
+        :raises DeadlineExceeded: where the deadline ended the call.
+        """
+        return self._run(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result))
+
+    __call__ = call
+
+    def notify(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        **params: Any,
+    ) -> None:
+        """Send a notification: a request without an answer. Whatever the server says to it is dropped.
+
+        It goes again only where it certainly was not executed.
+
+        :raises TransportError, HTTPStatusError: where it did not reach the server.
+        """
+        self._run(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True))
+
+    @property
+    def proxy(self) -> Proxy[Any]:
+        """The server's methods as attributes: ``client.proxy.sum(1, 2)`` is ``client.call("sum", 1, 2)``."""
+        return Proxy(self.call)
+
+    def close(self) -> None:
+        """Close the client and its connections. Closing twice, or closing a view, does nothing."""
+        if not self._is_view and not self._shared.closed:
+            self._shared.closed = True
+            self._shared.backend.close()
+
+    def __enter__(self: ClientT) -> ClientT:
+        if self._shared.closed:
+            raise self._closed()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

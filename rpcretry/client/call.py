@@ -1,0 +1,239 @@
+"""One call of a client: the engine, with requests for members, and exchanges for attempts.
+
+A driver asks for the next step and does what it says: an :class:`~rpcretry.transport.Exchange` is to be made, then
+``received`` or ``failed`` tells what came of it; a :class:`~rpcretry.outcome.Wait` is to be waited for, then ``go_on``;
+after a :class:`~rpcretry.outcome.Stop`, ``result`` returns or raises.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from .._unset import UNSET
+from ..codec import Reader, encode_batch, encode_request, read_batch, read_notification, read_single
+from ..errors import JsonRpcError
+from ..messages import BatchResponse, Request, RequestId, Response
+from ..outcome import Attempt, Member, Outcome, Stop, Wait
+from ..retry.engine import OK, Engine, Policy, Step
+from ..transport import NO_HEADERS, Exchange, Reply
+
+__all__ = ["BatchCall", "Call", "SingleCall"]
+
+Convert: TypeAlias = Callable[[object, str, int | None], Any]
+Order: TypeAlias = Exchange | Wait | Stop
+
+
+class Call(Engine, abc.ABC):
+    """What both kinds of call share."""
+
+    __slots__ = ("_convert", "_headers", "_reader")
+
+    def __init__(self, policy: Policy, reader: Reader, headers: Mapping[str, str] | None, convert: Convert | None) -> None:
+        self.policy = policy
+        self._attempt = None
+        self.members = ()
+        self._reader = reader
+        self._headers = headers
+        self._convert = convert
+
+    def start(self, now: float) -> Order:
+        """The first step."""
+        return self._order(self.begin(now))
+
+    def go_on(self, now: float) -> Order:
+        """The step after a wait."""
+        return self._order(self.resume(now))
+
+    @abc.abstractmethod
+    def received(self, reply: Reply, now: float) -> Order:
+        """The step after an exchange that brought a reply."""
+
+    @abc.abstractmethod
+    def failed(self, problem: Exception, now: float) -> Order:
+        """The step after an exchange that raised."""
+
+    @abc.abstractmethod
+    def result(self) -> Any:
+        """What the call returns; raises what it raises. To be called once, after a Stop."""
+
+    @abc.abstractmethod
+    def exchange(self, attempt: Attempt) -> Exchange:
+        """What to send for *attempt*."""
+
+    def _order(self, step: Step) -> Order:
+        return self.exchange(step) if type(step) is Attempt else step
+
+    def _take(self) -> list[tuple[Outcome, int]]:
+        # The exceptions' tracebacks hold the driver's frame, which holds this call: it must let go of them.
+        taken = [(member.outcome or Outcome(), member.tries) for member in self.members]
+        for member in self.members:
+            member.outcome = None
+        self.members = ()
+        return taken
+
+
+class SingleCall(Call):
+    """A single request.
+
+    :param raw: whether the caller wants the whole :class:`~rpcretry.Response`, its error included.
+    """
+
+    __slots__ = ("_body", "_id", "_raw", "_reply", "_request", "_value")
+
+    def __init__(self, policy: Policy, reader: Reader, headers: Mapping[str, str] | None, convert: Convert | None, request: Request, raw: bool) -> None:
+        self.policy = policy
+        self._attempt = None
+        self.members = ()
+        self._reader = reader
+        self._headers = headers
+        self._convert = convert
+        self._request = request
+        id = request._id
+        self._id: RequestId | None = None if id is UNSET else id
+        self._raw = raw
+        self._body = encode_request(reader.codec, request)
+
+    @property
+    def operation(self) -> str:
+        return self._request._method
+
+    def make_members(self) -> list[Member]:
+        return [Member(self._request)]
+
+    def start(self, now: float) -> Order:
+        if self.policy.quick:
+            ends_by = self.open(now)
+            if ends_by > now:
+                return self._exchange(ends_by)
+        return self._order(self.begin(now))
+
+    def exchange(self, attempt: Attempt) -> Exchange:
+        return self._exchange(attempt.ends_by)
+
+    def _exchange(self, ends_by: float) -> Exchange:
+        id = self._id
+        return Exchange(self._body, (self._request,), () if id is None else (id,), self._headers, ends_by)
+
+    def received(self, reply: Reply, now: float) -> Order:
+        try:
+            if self._id is not None:
+                self._value = read_single(self._reader, reply, self._id)
+            else:
+                self._value = None
+                read_notification(self._reader, reply)
+        except Exception as problem:
+            return self.failed(problem, now)
+        self._reply = reply
+        if self.policy.quick and self._attempt is None:
+            return OK
+        return self._order(self.settle((Outcome(Response(self._id, self._value, status=reply.status, headers=reply.headers)),), now))
+
+    def failed(self, problem: Exception, now: float) -> Order:
+        return self._order(self.settle((Outcome(UNSET, problem),), now))
+
+    def result(self) -> Any:
+        if self.members:
+            ((outcome, tries),) = self._take()
+            error = outcome.error
+            if error is not None:
+                if self._raw and isinstance(error, JsonRpcError):
+                    return Response(self._id, error=error, status=error.status or 200, headers=error.headers or NO_HEADERS, attempts=tries)
+                try:
+                    raise error
+                finally:
+                    del error, outcome
+        else:
+            tries = 1
+        value, reply = self._value, self._reply
+        if self._convert is not None:
+            value = self._convert(value, self._request._method, reply.status)
+        if self._raw:
+            return Response(self._id, value, status=reply.status, headers=reply.headers, attempts=tries)
+        return value
+
+
+class BatchCall(Call):
+    """Several requests, in one exchange at first, and then in as few as their delays allow."""
+
+    __slots__ = ("_fragments", "_requests", "_sent")
+
+    def __init__(self, policy: Policy, reader: Reader, headers: Mapping[str, str] | None, convert: Convert | None, requests: Sequence[Request]) -> None:
+        super().__init__(policy, reader, headers, convert)
+        self._requests = requests
+        self._fragments = [encode_request(reader.codec, request) for request in requests]
+        self._sent: Exchange | None = None
+
+    @property
+    def operation(self) -> str:
+        return f"batch of {len(self._requests)}"
+
+    def make_members(self) -> list[Member]:
+        return [Member(request) for request in self._requests]
+
+    def exchange(self, attempt: Attempt) -> Exchange:
+        travelling = set(map(id, attempt.members))
+        chosen = [index for index, member in enumerate(self.members) if id(member) in travelling]
+        # In the order of the requests, whatever the order in which their delays ended.
+        attempt.members[:] = [self.members[index] for index in chosen]
+        requests = tuple(self._requests[index] for index in chosen)
+        ids = tuple(request._id for request in requests if isinstance(request._id, (int, str)))
+        self._sent = Exchange(encode_batch([self._fragments[index] for index in chosen]), requests, ids, self._headers, attempt.ends_by)
+        return self._sent
+
+    def received(self, reply: Reply, now: float) -> Order:
+        sent = self._sent
+        if sent is None:
+            raise RuntimeError("received was called before an exchange was asked for")
+        try:
+            values = read_batch(self._reader, reply, sent)
+        except Exception as problem:
+            return self.failed(problem, now)
+        outcomes = [
+            Outcome(UNSET, value) if isinstance(value, Exception) else Outcome(Response(_answered(request), value, status=reply.status, headers=reply.headers))
+            for request, value in zip(sent.requests, values, strict=True)
+        ]
+        return self._order(self.settle(outcomes, now))
+
+    def failed(self, problem: Exception, now: float) -> Order:
+        count = len(self._sent.requests) if self._sent is not None else 0
+        return self._order(self.settle([Outcome(UNSET, problem) for _ in range(count)], now))
+
+    def result(self) -> BatchResponse:
+        taken = self._take()
+        answered = [outcome.error is None or isinstance(outcome.error, JsonRpcError) for outcome, _ in taken]
+        first = taken[0][0].error
+        if first is not None and not any(answered) and _same(taken):
+            # Nothing came of any of them, and for one reason: that reason is the batch's.
+            try:
+                raise first
+            finally:
+                del first, taken
+        responses: list[Response[Any]] = []
+        for request, (outcome, tries) in zip(self._requests, taken, strict=True):
+            if request._id is not None or outcome.error is not None:
+                responses.append(self._response(request, outcome, tries))
+        return BatchResponse(responses)
+
+    def _response(self, request: Request, outcome: Outcome, tries: int) -> Response[Any]:
+        error, id = outcome.error, _answered(request)
+        if error is not None:
+            return Response(id, error=error, status=getattr(error, "status", None) or 200, headers=outcome.headers or NO_HEADERS, attempts=tries)
+        answer: Response[Any] = outcome.value
+        result, error = answer._result, None
+        if self._convert is not None:
+            try:
+                result = self._convert(result, request._method, answer._status)
+            except Exception as problem:
+                result, error = UNSET, problem
+        return Response(id, result, error, status=answer._status, headers=answer._headers, attempts=tries)
+
+
+def _answered(request: Request) -> RequestId | None:
+    return None if request._id is UNSET else request._id
+
+
+def _same(taken: list[tuple[Outcome, int]]) -> bool:
+    first = taken[0][0].error
+    return all(outcome.error is first or (type(outcome.error) is type(first) and str(outcome.error) == str(first)) for outcome, _ in taken)

@@ -1,0 +1,229 @@
+"""What the sync and the async client share: everything but waiting."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from .._check import callable_with, seconds
+from .._unset import UNSET, Unset
+from ..codec import Codec, JsonCodec, Reader
+from ..errors import ClientClosedError, JsonRpcError, error_registry
+from ..events import Sink
+from ..messages import BatchRequest, Request, RequestId, check_method, prepared
+from ..retry.engine import Policy
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+from .call import BatchCall, Call, Convert, SingleCall
+from .ids import IdSource, as_ids
+from .options import HeadersLike, Options, as_deadline, as_headers, as_sinks, as_strategy, refuse_options
+
+__all__ = ["ClientCore"]
+
+BackendT = TypeVar("BackendT")
+Self = TypeVar("Self", bound="ClientCore[Any]")
+
+DEFAULT_TIMEOUT = 30.0
+
+
+class Shared(Generic[BackendT]):
+    """What a client and its views have in common."""
+
+    __slots__ = ("backend", "clock", "closed", "next_id", "reader", "sleep")
+
+    def __init__(self, backend: BackendT, next_id: IdSource, reader: Reader, clock: Callable[[], float], sleep: Callable[[float], Any]) -> None:
+        self.backend = backend
+        self.next_id = next_id
+        self.reader = reader
+        self.clock = clock
+        self.sleep = sleep
+        self.closed = False
+
+
+class ClientCore(Generic[BackendT]):
+    """Builds calls. The drivers run them."""
+
+    _is_view = False
+
+    def __init__(
+        self,
+        backend: BackendT,
+        *,
+        retry_strategy: RetryStrategy | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        deadline: float | None = None,
+        headers: HeadersLike | None = None,
+        layers: Layer | Iterable[Layer] = (),
+        on_event: Sink | Iterable[Sink] | None = None,
+        ids: IdSource | Iterator[RequestId] | None = None,
+        errors: Iterable[type[JsonRpcError]] = (),
+        codec: Codec | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Any],
+    ) -> None:
+        callable_with("clock", clock, 0, "pass time.monotonic")
+        callable_with("sleep", sleep, 1, "it gets seconds")
+        if isinstance(layers, Layer):
+            layers = (layers,)
+        self._options = Options(
+            as_strategy("retry_strategy", retry_strategy),
+            seconds("timeout", timeout),
+            as_deadline("deadline", deadline),
+            as_headers("headers", headers),
+            None,
+            tuple(layers),
+            as_sinks(on_event),
+        )
+        if codec is not None and not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
+            raise TypeError(f"codec must have dumps(value) and loads(body, charset), got {type(codec).__name__} {codec!r:.60}")
+        reader = Reader(codec if codec is not None else JsonCodec(), error_registry(errors))
+        self._shared = Shared(backend, as_ids(ids), reader, clock, sleep)
+
+    @property
+    def backend(self) -> BackendT:
+        """What carries the exchanges."""
+        return self._shared.backend
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that the client was given, from the outermost to the innermost."""
+        return self._options.layers
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client was closed."""
+        return self._shared.closed
+
+    def using(
+        self: Self,
+        *,
+        retry_strategy: RetryStrategy | Unset | None = UNSET,
+        timeout: float | Unset | None = UNSET,
+        deadline: float | Unset | None = UNSET,
+        headers: HeadersLike | Unset | None = UNSET,
+        result: Any = UNSET,
+    ) -> Self:
+        """A view with other options. It shares connections, ids and closing with the client; closing the view
+        closes nothing.
+
+        :param retry_strategy: ``None`` retries nothing.
+        :param timeout: seconds for each attempt; ``None`` for no limit.
+        :param deadline: seconds for each whole call, waits and all; ``None`` for no limit.
+        :param headers: HTTP headers, added to those there are; ``None`` drops those of outer views.
+        :param result: the type of all results; ``None`` leaves them as they come.
+        """
+        view = copy.copy(self)
+        view._is_view = True
+        view._options = self._options.replace(retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
+        return view
+
+    def __repr__(self) -> str:
+        state = " closed" if self._shared.closed else ""
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._shared.backend!r}{state}>"
+
+    # --- building calls ---
+
+    def _settle_options(
+        self,
+        retry_strategy: RetryStrategy | Unset | None,
+        timeout: float | Unset | None,
+        deadline: float | Unset | None,
+        headers: HeadersLike | Unset | None,
+        result: Any,
+    ) -> tuple[Policy, Mapping[str, str] | None, Convert | None]:
+        options = self._options
+        if retry_strategy is not UNSET or timeout is not UNSET or deadline is not UNSET or headers is not UNSET or result is not UNSET:
+            options = options.replace("_", retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
+        return options.policy, options.headers, None if options.result is None else _converter(options.result)
+
+    def _method_call(
+        self,
+        method: str,
+        args: tuple[object, ...],
+        params: dict[str, object],
+        retry_strategy: RetryStrategy | Unset | None,
+        timeout: float | Unset | None,
+        deadline: float | Unset | None,
+        headers: HeadersLike | Unset | None,
+        result: Any,
+        notify: bool = False,
+    ) -> SingleCall:
+        shared = self._shared
+        if shared.closed:
+            raise self._closed()
+        check_method(method)
+        given: object = UNSET
+        if params:
+            refuse_options(params)
+            if args:
+                raise TypeError(f"{method}: give params by position or by name, not both; JSON-RPC sends an array or an object")
+            given = params
+        elif args:
+            given = args
+        policy, fields, convert = self._settle_options(retry_strategy, timeout, deadline, headers, result)
+        request = prepared(method, given, None if notify else shared.next_id())
+        return SingleCall(policy, shared.reader, fields, convert, request, False)
+
+    def _send_call(
+        self,
+        request: Request | BatchRequest,
+        retry_strategy: RetryStrategy | Unset | None,
+        timeout: float | Unset | None,
+        deadline: float | Unset | None,
+        headers: HeadersLike | Unset | None,
+        result: Any,
+    ) -> Call:
+        shared = self._shared
+        if shared.closed:
+            raise self._closed()
+        policy, fields, convert = self._settle_options(retry_strategy, timeout, deadline, headers, result)
+        if isinstance(request, Request):
+            if request.id is UNSET:
+                request = request.with_id(shared.next_id())
+            return SingleCall(policy, shared.reader, fields, convert, request, True)
+        if not isinstance(request, BatchRequest):
+            hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
+            raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
+        return BatchCall(policy, shared.reader, fields, convert, self._numbered(request))
+
+    def _numbered(self, batch: BatchRequest) -> list[Request]:
+        taken = {request.id for request in batch}
+        numbered: list[Request] = []
+        for request in batch:
+            if request.id is UNSET:
+                new = self._shared.next_id()
+                while new in taken:
+                    new = self._shared.next_id()
+                request = request.with_id(new)
+            numbered.append(request)
+        return numbered
+
+    def _closed(self) -> ClientClosedError:
+        return ClientClosedError(f"this {type(self).__name__} was closed; make another, or close it after the last call")
+
+
+def _converter(type_: Any) -> Convert:
+    # pydantic proper is large, and most programs that never ask for a type need not load it.
+    from .typed import converter
+
+    return converter(type_)
+
+
+def refuse_backend(backend: object, *, wanted_async: bool, client: str) -> None:
+    """Refuse a backend of the other kind.
+
+    :raises TypeError: naming the client to use instead.
+    """
+    exchange = getattr(backend, "exchange", None)
+    if not callable(exchange):
+        url = "; for a URL use rpcretry.backends.requests.Client or rpcretry.backends.aiohttp.Client" if isinstance(backend, str) else ""
+        raise TypeError(f"backend must have an exchange method, got {type(backend).__name__}{url}")
+    if isinstance(backend, type):
+        raise TypeError(f"backend must be an instance, got the class {backend.__name__}")
+    is_async = inspect.iscoroutinefunction(exchange) or (wanted_async and hasattr(backend, "aclose"))
+    if is_async != wanted_async:
+        other = "AsyncClient" if client == "Client" else "Client"
+        raise TypeError(f"{type(backend).__name__}.exchange is {'' if not wanted_async else 'not '}async; use rpcretry.{other} with it")

@@ -1,0 +1,162 @@
+"""What a client, a view of it and a single call may set, and how the one overrides the other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from .._check import closest, number, seconds
+from .._unset import UNSET, Unset
+from ..events import Sink
+from ..layers import compose
+from ..retry.engine import Policy
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+from ..transport import Headers
+
+__all__ = ["CALL_OPTIONS", "Options", "as_headers"]
+
+CALL_OPTIONS = ("_retry_strategy", "_timeout", "_deadline", "_headers", "_result")
+
+HeadersLike: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Options:
+    """The settings of a client or of a view. Immutable; :meth:`replace` makes another."""
+
+    __slots__ = ("deadline", "headers", "layers", "policy", "result", "sinks", "strategy", "timeout")
+
+    def __init__(
+        self,
+        strategy: RetryStrategy | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        headers: Headers | None = None,
+        result: Any = None,
+        layers: Sequence[Layer] = (),
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.strategy = strategy
+        self.timeout = timeout
+        self.deadline = deadline
+        self.headers = headers
+        self.result = result
+        self.layers = layers
+        self.sinks = sinks
+        self.policy = Policy(strategy, compose(strategy, layers), sinks, timeout, deadline)
+
+    def replace(
+        self,
+        prefix: str = "",
+        *,
+        retry_strategy: RetryStrategy | Unset | None = UNSET,
+        timeout: float | Unset | None = UNSET,
+        deadline: float | Unset | None = UNSET,
+        headers: HeadersLike | Unset | None = UNSET,
+        result: Any = UNSET,
+    ) -> Options:
+        """The same with what is given: ``None`` disables, absent inherits; headers are added to those there are."""
+        return Options(
+            self.strategy if retry_strategy is UNSET else as_strategy(prefix + "retry_strategy", retry_strategy),
+            self.timeout if timeout is UNSET else seconds(prefix + "timeout", timeout),
+            self.deadline if deadline is UNSET else as_deadline(prefix + "deadline", deadline),
+            self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers)),
+            self.result if result is UNSET else result,
+            self.layers,
+            self.sinks,
+        )
+
+
+def as_strategy(name: str, value: object) -> RetryStrategy | None:
+    """Refuse what is no strategy."""
+    if value is None or isinstance(value, RetryStrategy):
+        return value
+    if isinstance(value, type) and issubclass(value, RetryStrategy):
+        raise TypeError(f"{name} must be an instance, got the class {value.__name__}; write {name}={value.__name__}()")
+    hint = f"; write {name}=RetryStrategy(backoff=...)" if callable(value) else "; use None for no retries"
+    raise TypeError(f"{name} must be a RetryStrategy or None, got {type(value).__name__} {value!r:.60}{hint}")
+
+
+def as_deadline(name: str, value: object) -> float | None:
+    """Refuse what is no number of seconds. 0 or less is allowed: what is left of a budget may be nothing."""
+    if value is None:
+        return None
+    if isinstance(value, float) and math.isinf(value) and value > 0:
+        return None
+    return number(name, value)
+
+
+def as_headers(name: str, value: object) -> Headers | None:
+    """Refuse headers that cannot be sent. No message shows a value: it may be a secret.
+
+    :raises TypeError: for names and values that are no str.
+    :raises ValueError: for control characters, with which a value could add headers of its own.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, (Mapping, Iterable)):
+        raise TypeError(f"{name} must be a mapping from str to str, got {type(value).__name__}")
+    pairs = list(value.items()) if isinstance(value, Mapping) else list(value)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise TypeError(f"{name} must be a mapping from str to str, or pairs of them, got an item of type {type(pair).__name__}")
+        field, content = pair
+        if not isinstance(field, str):
+            raise TypeError(f"{name}: the names of headers must be str, got {type(field).__name__} {field!r:.40}")
+        if not _NAME.match(field):
+            raise ValueError(f"{name}: {field!r:.40} is no name of a header")
+        if not isinstance(content, str):
+            raise TypeError(f"{name}: the value of {field} must be a str, got {type(content).__name__}; write str(...) around it")
+        if _FORBIDDEN.search(content):
+            raise ValueError(f"{name}: the value of {field} holds a control character, such as a line break")
+        try:
+            content.encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(f"{name}: the value of {field} holds characters beyond Latin-1, which HTTP does not carry") from None
+    return Headers(pairs)
+
+
+def merged(first: Headers | None, second: Headers | None) -> Headers | None:
+    """Both, the second winning. A second of ``None`` drops the first."""
+    if first is None or second is None:
+        return second
+    fields = {name.lower(): (name, value) for name, value in first.items()}
+    fields.update((name.lower(), (name, value)) for name, value in second.items())
+    return Headers(fields.values())
+
+
+def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
+    """Read an ``on_event=`` argument: one sink or several."""
+    if value is None:
+        return ()
+    sinks: tuple[Any, ...] = (value,) if callable(value) else tuple(value) if isinstance(value, Iterable) else (value,)
+    for sink in sinks:
+        if not callable(sink):
+            raise TypeError(f"on_event must be a callable that takes an event, or several, got {type(sink).__name__} {sink!r:.60}")
+        if isinstance(sink, type):
+            raise TypeError(f"on_event must be an instance, got the class {sink.__name__}; write on_event={sink.__name__}()")
+    return sinks
+
+
+def refuse_options(params: Mapping[str, object]) -> None:
+    """Refuse named params that look like options.
+
+    :raises TypeError: naming the option, and how to send it as a param.
+    """
+    for name in params:
+        if name[:1] == "_":
+            raise TypeError(
+                f"unknown option {name!r}{closest(name, CALL_OPTIONS)}; to send a param of that name write client.send(Request(method, params={{...}}))"
+            )
+
+
+def as_call(value: object, name: str, fix: str) -> Callable[..., Any]:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {type(value).__name__} {value!r:.60}; {fix}")
+    return value

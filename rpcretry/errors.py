@@ -1,0 +1,394 @@
+"""Every exception of the package.
+
+::
+
+    RpcRetryError
+    ├── JsonRpcError                 the server answered with a JSON-RPC error      MAYBE_EXECUTED
+    │   ├── ParseError               -32700
+    │   ├── InvalidRequestError      -32600
+    │   ├── MethodNotFoundError      -32601
+    │   ├── InvalidParamsError       -32602
+    │   ├── InternalError            -32603
+    │   └── ServerError              -32099 to -32000
+    ├── HTTPStatusError              an HTTP error without a JSON-RPC body          MAYBE_EXECUTED, REJECTED
+    │   └── RedirectError            a redirect, which is never followed            MAYBE_EXECUTED
+    ├── ProtocolError                a body that is no JSON-RPC answer              MAYBE_EXECUTED
+    │   ├── IdentityError            an answer with a foreign, doubled or null id
+    │   ├── MissingResponseError     a batch that left a request unanswered
+    │   ├── ResponseTooLargeError    more bytes than the client is willing to hold
+    │   └── ResultValidationError    a result that is not of the requested type
+    ├── TransportError               no whole answer arrived
+    │   ├── ConnectError             (ConnectionError) no connection was made       NOT_SENT
+    │   │   └── ConnectTimeoutError  (TimeoutError) ... in time                     NOT_SENT
+    │   ├── ConnectionLostError      (ConnectionError) it broke in use              MAYBE_EXECUTED
+    │   ├── RequestTimeoutError      (TimeoutError) the attempt took too long       MAYBE_EXECUTED, NOT_SENT
+    │   ├── CertificateError         the server's certificate is not trusted        NOT_SENT
+    │   └── InvalidTargetError       (ValueError) URL or headers cannot be sent     NOT_SENT
+    ├── Refused                      a layer did not let the attempt out            NOT_SENT
+    ├── DeadlineExceeded             (TimeoutError) the whole call took too long
+    ├── RetryExhaustedError          raised instead of the last failure by ``wrap=True``
+    └── ClientClosedError            (RuntimeError) the client was closed before
+
+Each exception's ``delivery`` says whether the server may have acted on the request: see
+:class:`Delivery`. All of them can be pickled and copied. No message carries a URL's path, query or
+user-info, or a header's value, because that is where keys live.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from ._unset import UNSET
+
+__all__ = [
+    "CertificateError",
+    "ClientClosedError",
+    "ConnectError",
+    "ConnectTimeoutError",
+    "ConnectionLostError",
+    "DeadlineExceeded",
+    "Delivery",
+    "HTTPStatusError",
+    "IdentityError",
+    "InternalError",
+    "InvalidParamsError",
+    "InvalidRequestError",
+    "InvalidTargetError",
+    "JsonRpcError",
+    "MethodNotFoundError",
+    "MissingResponseError",
+    "ParseError",
+    "ProtocolError",
+    "RedirectError",
+    "Refused",
+    "RequestTimeoutError",
+    "ResponseTooLargeError",
+    "ResultValidationError",
+    "RetryExhaustedError",
+    "RpcRetryError",
+    "ServerError",
+    "TransportError",
+    "error_class",
+    "error_registry",
+]
+
+
+class Delivery(enum.Enum):
+    """What the server may have done with a request whose attempt failed."""
+
+    NOT_SENT = "not sent"
+    """Proven: not one byte of the request's body left for the server."""
+    REJECTED = "rejected"
+    """The server said that it did not act: HTTP 429, 503 with Retry-After, or an error code that a strategy names."""
+    MAYBE_EXECUTED = "maybe executed"
+    """Everything else: a repetition may do the work a second time."""
+
+
+class RpcRetryError(Exception):
+    """The base of every exception that this package defines."""
+
+    delivery: Delivery = Delivery.MAYBE_EXECUTED
+
+
+# --- answers of the server -----------------------------------------------------------------------
+
+
+class JsonRpcError(RpcRetryError):
+    """An error that the server answered with.
+
+    Subclass it with a ``CODE`` (an int, or a ``range`` of them) and hand the class to a client as
+    ``errors=[...]``: that client then raises it for that code, and no other client is touched.
+
+    :param message: the server's own sentence; ``MESSAGE`` of the class where it is empty.
+    :param code: the JSON-RPC error code; ``CODE`` of the class where it is not given. 0 stands for
+        an error whose sender gave no number.
+    :param data: what came with the error, or :data:`~rpcretry.UNSET`.
+    :param status: the HTTP status of the answer, if the backend knows one.
+    :param headers: the HTTP headers of the answer.
+    """
+
+    CODE: ClassVar[int | range | None] = None
+    MESSAGE: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: int | None = None,
+        data: object = UNSET,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        if code is None:
+            declared = self.CODE
+            code = declared if isinstance(declared, int) else declared[0] if declared else 0
+        self.code: int = code
+        self.message: str = message or self.MESSAGE
+        self.data: object = data
+        self.status: int | None = status
+        self.headers: Mapping[str, str] | None = headers
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]" if self.message else f"JSON-RPC error {self.code}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class ParseError(JsonRpcError):
+    """-32700: the server could not parse the request as JSON."""
+
+    CODE = -32700
+    MESSAGE = "Parse error"
+
+
+class InvalidRequestError(JsonRpcError):
+    """-32600: the server does not take the document for a JSON-RPC request."""
+
+    CODE = -32600
+    MESSAGE = "Invalid Request"
+
+
+class MethodNotFoundError(JsonRpcError):
+    """-32601: the server has no such method."""
+
+    CODE = -32601
+    MESSAGE = "Method not found"
+
+
+class InvalidParamsError(JsonRpcError):
+    """-32602: the method does not take these params."""
+
+    CODE = -32602
+    MESSAGE = "Invalid params"
+
+
+class InternalError(JsonRpcError):
+    """-32603: the server failed."""
+
+    CODE = -32603
+    MESSAGE = "Internal error"
+
+
+class ServerError(JsonRpcError):
+    """-32099 to -32000: the range that the specification leaves to servers."""
+
+    CODE = range(-32099, -31999)
+    MESSAGE = "Server error"
+
+
+Registry = tuple[Mapping[int, type[JsonRpcError]], Sequence[tuple[range, type[JsonRpcError]]]]
+
+
+def error_registry(errors: Iterable[type[JsonRpcError]] = ()) -> Registry:
+    """Build the table from code to exception class of one client.
+
+    :param errors: classes with ``CODE``; they come before the standard ones, later ones before earlier.
+    :raises TypeError: where something is not a subclass of :class:`JsonRpcError` with a ``CODE``.
+    """
+    exact: dict[int, type[JsonRpcError]] = {}
+    ranges: list[tuple[range, type[JsonRpcError]]] = []
+    standard = (ParseError, InvalidRequestError, MethodNotFoundError, InvalidParamsError, InternalError, ServerError)
+    if isinstance(errors, type):
+        raise TypeError(f"errors takes an iterable of classes, got the class {errors.__name__}; write errors=[{errors.__name__}]")
+    for cls in (*standard, *errors):
+        if not (isinstance(cls, type) and issubclass(cls, JsonRpcError)):
+            raise TypeError(f"errors takes subclasses of JsonRpcError, got {cls!r}")
+        if isinstance(cls.CODE, range):
+            ranges.insert(0, (cls.CODE, cls))
+            if cls is not ServerError:
+                for code in [code for code in exact if code in cls.CODE]:
+                    del exact[code]
+        elif isinstance(cls.CODE, int) and not isinstance(cls.CODE, bool):
+            exact[cls.CODE] = cls
+        else:
+            raise TypeError(f"{cls.__name__}.CODE must be an int or a range of them, got {cls.CODE!r}; give the class a CODE")
+    return exact, ranges
+
+
+def error_class(registry: Registry, code: int) -> type[JsonRpcError]:
+    """The class that a client raises for *code*."""
+    exact, ranges = registry
+    found = exact.get(code)
+    if found is not None:
+        return found
+    return next((cls for codes, cls in ranges if code in codes), JsonRpcError)
+
+
+class HTTPStatusError(RpcRetryError):
+    """An HTTP status that is no success, around a body that is no JSON-RPC answer.
+
+    :param status: the HTTP status.
+    :param headers: the HTTP headers of the answer.
+    :param excerpt: the first characters of the body.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 0,
+        headers: Mapping[str, str] | None = None,
+        excerpt: str = "",
+        delivery: Delivery = Delivery.MAYBE_EXECUTED,
+    ) -> None:
+        super().__init__(message)
+        self.status: int = status
+        self.headers: Mapping[str, str] | None = headers
+        self.excerpt: str = excerpt
+        self.delivery = delivery
+
+
+class RedirectError(HTTPStatusError):
+    """The server answered a POST with a redirect; following one would send the params elsewhere."""
+
+
+class ProtocolError(RpcRetryError):
+    """The answer is not a JSON-RPC answer to what was asked. Never retried by the default strategy.
+
+    :param status: the HTTP status, where the backend knows one.
+    :param headers: the HTTP headers of the answer.
+    :param excerpt: the first characters of the body.
+    :param errors: what the server itself gave as the reason, where it did.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        excerpt: str = "",
+        errors: Sequence[JsonRpcError] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status: int | None = status
+        self.headers: Mapping[str, str] | None = headers
+        self.excerpt: str = excerpt
+        self.errors: tuple[JsonRpcError, ...] = tuple(errors)
+
+
+class IdentityError(ProtocolError):
+    """An answer with an id that was not asked for, was answered twice, or is null beside a result."""
+
+
+class MissingResponseError(ProtocolError):
+    """The server answered a batch and left this request out."""
+
+
+class ResponseTooLargeError(ProtocolError):
+    """The body, after decompression, is larger than ``max_response_size``; the rest was not read."""
+
+
+class ResultValidationError(ProtocolError):
+    """The result is not of the type that ``_result=`` asks for. Never retried.
+
+    :param result: the result as the server sent it.
+    :param details: pydantic's list of what is wrong with it.
+    """
+
+    def __init__(self, message: str = "", *, result: object = UNSET, details: Sequence[Mapping[str, object]] = (), status: int | None = None) -> None:
+        super().__init__(message, status=status)
+        self.result: object = result
+        self.details: tuple[Mapping[str, object], ...] = tuple(details)
+
+
+# --- transport -----------------------------------------------------------------------------------
+
+
+class TransportError(RpcRetryError):
+    """No whole answer arrived. The HTTP library's own exception is ``__cause__``.
+
+    :param delivery: what the server may have done; the class's own where it is not given.
+    """
+
+    permanent: ClassVar[bool] = False
+    """Whether trying again cannot help; such a failure matches no exception of an HTTP library."""
+
+    def __init__(self, message: str = "", *, delivery: Delivery | None = None) -> None:
+        super().__init__(message)
+        if delivery is not None:
+            self.delivery = delivery
+
+
+class ConnectError(TransportError, ConnectionError):
+    """No connection to the server, or to the proxy before it, was made: nothing was sent."""
+
+    delivery = Delivery.NOT_SENT
+
+
+class ConnectTimeoutError(ConnectError, TimeoutError):
+    """No connection was made within the connect timeout: nothing was sent."""
+
+
+class ConnectionLostError(TransportError, ConnectionError):
+    """The connection broke while it was in use."""
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """The attempt took longer than its limit."""
+
+
+class CertificateError(TransportError):
+    """The server's certificate is not trusted. No repetition mends that: never transient."""
+
+    delivery = Delivery.NOT_SENT
+    permanent = True
+
+
+class InvalidTargetError(TransportError, ValueError):
+    """The HTTP library refuses the URL, the proxy or a header. Never transient."""
+
+    delivery = Delivery.NOT_SENT
+    permanent = True
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+
+class Refused(RpcRetryError):
+    """A layer did not let the attempt out. Base of the refusals of breakers, budgets and limits."""
+
+    delivery = Delivery.NOT_SENT
+
+
+class DeadlineExceeded(RpcRetryError, TimeoutError):
+    """The deadline ended the whole call; ``__cause__`` is the last failure before it, if there was one.
+
+    :param deadline: the deadline, in seconds from the start of the call.
+    :param elapsed: seconds that the call took.
+    :param attempts: how many attempts were made.
+    """
+
+    def __init__(self, message: str = "", *, deadline: float = 0.0, elapsed: float = 0.0, attempts: int = 0) -> None:
+        super().__init__(message)
+        self.deadline: float = deadline
+        self.elapsed: float = elapsed
+        self.attempts: int = attempts
+        if attempts == 0:
+            self.delivery = Delivery.NOT_SENT
+
+
+class RetryExhaustedError(RpcRetryError):
+    """The last attempt of a strategy with ``wrap=True`` failed; ``__cause__`` is its failure.
+
+    :param attempts: how many tries were made, the first one included.
+    :param last_exception: the failure of the last try.
+    :param elapsed: seconds from the start of the call.
+    """
+
+    def __init__(self, message: str = "", *, attempts: int = 0, last_exception: BaseException | None = None, elapsed: float = 0.0) -> None:
+        super().__init__(message)
+        self.attempts: int = attempts
+        self.last_exception: BaseException | None = last_exception
+        self.elapsed: float = elapsed
+        self.delivery = getattr(last_exception, "delivery", Delivery.MAYBE_EXECUTED)
+
+
+class ClientClosedError(RpcRetryError, RuntimeError):
+    """The client was closed before the call."""
+
+    delivery = Delivery.NOT_SENT

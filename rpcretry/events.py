@@ -1,0 +1,106 @@
+"""What happened, as frozen records, and the sink that logs them.
+
+A sink is a callable that takes one record. It watches and decides nothing; one that raises is logged and
+harms nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+__all__ = ["AttemptStarted", "CallFailed", "CallSucceeded", "Event", "LoggingSink", "RetryScheduled", "Sink"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """The base of all records.
+
+    :ivar operation: the method's name, ``batch of 3``, or a function's name.
+    :ivar attempt: the attempt's number, from 1.
+    :ivar max_attempts: how many attempts the strategy allows; ``None`` without a known limit.
+    :ivar elapsed: seconds since the call began.
+    """
+
+    operation: str
+    attempt: int
+    max_attempts: int | None
+    elapsed: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptStarted(Event):
+    """An attempt is about to go out."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryScheduled(Event):
+    """An attempt failed and another will follow.
+
+    :ivar delay: seconds until then.
+    :ivar reason: why it is tried again.
+    :ivar error: the failure; ``None`` where a success was not what the strategy waits for.
+    """
+
+    delay: float
+    reason: str
+    error: Exception | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallSucceeded(Event):
+    """The call ended well."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallFailed(Event):
+    """The call ended in a failure.
+
+    :ivar reason: why there was no other attempt.
+    :ivar error: the failure.
+    """
+
+    reason: str
+    error: Exception
+
+
+Sink: TypeAlias = Callable[[Event], object]
+
+logger = logging.getLogger("rpcretry")
+logger.addHandler(logging.NullHandler())
+
+
+class LoggingSink:
+    """Logs each retry (WARNING), each success after a retry (INFO) and each call that was given up after
+    one (ERROR). Every client has one; the logger ``rpcretry`` says what becomes of the lines.
+
+    :param target: the logger to use.
+    """
+
+    def __init__(self, target: logging.Logger | None = None) -> None:
+        self.logger = target if target is not None else logger
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RetryScheduled):
+            limit = "?" if event.max_attempts is None else event.max_attempts
+            failure = "was not accepted" if event.error is None else f"failed: {event.error!r}"
+            self.logger.warning("%s: attempt %d/%s %s. Retrying in %.2f s", event.operation, event.attempt, limit, failure, event.delay)
+        elif isinstance(event, CallSucceeded):
+            if event.attempt > 1:
+                self.logger.info("%s: succeeded on attempt %d", event.operation, event.attempt)
+        elif isinstance(event, CallFailed) and event.attempt > 1:
+            self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %r", event.operation, event.attempt, event.elapsed, event.reason, event.error)
+
+
+log_event = LoggingSink()
+
+
+def publish(sinks: tuple[Sink, ...], event: Event) -> None:
+    """Hand *event* to every sink; one that raises is logged and does not keep it from the others."""
+    for sink in sinks:
+        try:
+            sink(event)
+        except Exception:
+            logger.exception("on_event: %r raised on %s", sink, type(event).__name__)

@@ -1,0 +1,34 @@
+"""Decisions beyond the strategy's, one file each. None does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+from .idempotency import Idempotency
+from .retry_after import RetryAfter
+
+__all__ = ["Idempotency", "RetryAfter", "compose"]
+
+RETRY_AFTER = RetryAfter()
+
+
+def compose(strategy: RetryStrategy | None, layers: Iterable[Layer] = ()) -> tuple[Layer, ...]:
+    """The layers of a call, from the outermost to the innermost: *layers*, then those that every strategy has.
+
+    Idempotency is innermost: what must not be repeated spends no budget. A :class:`RetryAfter` in *layers*
+    stands in for the usual one.
+
+    :raises TypeError: for what is no :class:`~rpcretry.retry.Layer`.
+    """
+    chosen = tuple(layers)
+    for layer in chosen:
+        if not isinstance(layer, Layer):
+            hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+            raise TypeError(f"layers takes Layer objects, got {layer!r:.60}{hint}")
+    if strategy is None:
+        return chosen
+    if not any(isinstance(layer, RetryAfter) for layer in chosen):
+        chosen = (*chosen, RETRY_AFTER)
+    return (*chosen, Idempotency(strategy))

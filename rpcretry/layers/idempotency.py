@@ -1,0 +1,34 @@
+"""Never twice by accident."""
+
+from __future__ import annotations
+
+from ..errors import Delivery
+from ..outcome import Attempt, Member, Outcome, Retry, Stop
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+
+__all__ = ["Idempotency"]
+
+
+class Idempotency(Layer):
+    """Stops a retry that could make the server do something twice.
+
+    A request that the server may have executed goes again only where the strategy declares its method
+    idempotent, or where the strategy names the failure itself and declares nothing. A notification never
+    does: nothing would tell that it was executed.
+
+    :param strategy: whose declarations count.
+    """
+
+    def __init__(self, strategy: RetryStrategy) -> None:
+        self.strategy = strategy
+
+    def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry, now: float) -> Retry | Stop:
+        # A code that the strategy names is the server's own word that it did not act.
+        if outcome.delivery is not Delivery.MAYBE_EXECUTED or verdict.reason == "code":
+            return verdict
+        if member.is_notification:
+            return Stop("a notification that may have been executed")
+        if self.strategy.is_guarded and not self.strategy.is_idempotent(member.request):
+            return Stop("may have been executed, and is not declared idempotent")
+        return verdict

@@ -1,0 +1,193 @@
+"""The values that the engine, the strategies and the layers exchange."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+from ._unset import UNSET
+from .errors import Delivery, JsonRpcError
+
+if TYPE_CHECKING:
+    from .messages import Request
+
+__all__ = ["Attempt", "Member", "Outcome", "Parking", "Retry", "Stop", "Wait"]
+
+
+class Retry(NamedTuple):
+    """The verdict to try again.
+
+    :ivar delay: seconds from now until the next try, 0 or more.
+    :ivar reason: why, in a word or two.
+    :ivar held: whether a hint of the server set the delay; such a member of a batch waits alone.
+    """
+
+    delay: float
+    reason: str = "retry"
+    held: bool = False
+
+
+class Stop(NamedTuple):
+    """The verdict to try no more.
+
+    :ivar reason: ``"ok"``, ``"error"``, ``"attempts"``, ``"deadline"``, ``"refused"``, or a layer's own word.
+    """
+
+    reason: str
+
+
+class Wait(NamedTuple):
+    """What to wait for before going on.
+
+    :ivar until: a time on the clock of the engine; ``math.inf`` to wait until woken.
+    :ivar reason: what for, in a word or two.
+    """
+
+    until: float
+    reason: str = "wait"
+
+
+class Parking:
+    """Where an attempt waits that a layer will wake. ``wake`` may be called from any thread, at any time, repeatedly."""
+
+    __slots__ = ("_callback", "_lock", "woken")
+
+    def __init__(self) -> None:
+        self.woken = False
+        self._callback: Callable[[], object] | None = None
+        self._lock = threading.Lock()
+
+    def wake(self) -> None:
+        """End the wait, now or as soon as it begins."""
+        with self._lock:
+            self.woken = True
+            callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    def on_wake(self, callback: Callable[[], object]) -> None:
+        """Have *callback* called when woken; at once if that has happened."""
+        with self._lock:
+            if not self.woken:
+                self._callback = callback
+                return
+        callback()
+
+
+class Outcome:
+    """What became of one member in one attempt.
+
+    :ivar value: the response of a client's call, or what a function returned; ``UNSET`` where there is none.
+    :ivar error: the failure: a :class:`~rpcretry.JsonRpcError` where the server answered with one.
+    """
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Any = UNSET, error: Exception | None = None) -> None:
+        self.value = value
+        self.error = error
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.error is None
+
+    @property
+    def result(self) -> Any:
+        """The JSON-RPC result, or what a function returned; ``None`` where there is none."""
+        if self.error is not None or self.value is UNSET:
+            return None
+        return getattr(self.value, "result", self.value)
+
+    @property
+    def code(self) -> int | None:
+        """The JSON-RPC error code, or ``None``."""
+        return self.error.code if isinstance(self.error, JsonRpcError) else None
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status that the answer came with, or ``None``."""
+        source = self.error if self.error is not None else self.value
+        status = getattr(source, "status", None)
+        return status if isinstance(status, int) else None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers that the answer came with."""
+        source = self.error if self.error is not None else self.value
+        return getattr(source, "headers", None) or {}
+
+    @property
+    def delivery(self) -> Delivery:
+        """What the server may have done. A success, too, may have been executed."""
+        return getattr(self.error, "delivery", Delivery.MAYBE_EXECUTED)
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.error!r})" if self.error is not None else "Outcome(ok)"
+
+
+class Member:
+    """One request of a call, for as long as the call lasts.
+
+    :ivar request: the request; ``None`` for a function.
+    :ivar tries: how often it was sent so far.
+    :ivar delays: its own iterator of delays; ``None`` before its first failure.
+    :ivar due: when it may go again.
+    :ivar verdict: the last verdict on it; ``None`` while it is in flight for the first time.
+    :ivar outcome: its last outcome.
+    """
+
+    __slots__ = ("delays", "due", "outcome", "request", "tries", "verdict")
+
+    def __init__(self, request: Request | None, tries: int = 0) -> None:
+        self.request = request
+        self.tries = tries
+        self.delays: Iterator[float] | None = None
+        self.due = 0.0
+        self.verdict: Retry | Stop | None = None
+        self.outcome: Outcome | None = None
+
+    @property
+    def method(self) -> str | None:
+        """The request's method, ``None`` for a function."""
+        return self.request.method if self.request is not None else None
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether it is a request without an answer."""
+        return self.request is not None and self.request.is_notification
+
+    def __repr__(self) -> str:
+        return f"<Member {self.request!r} tries={self.tries} verdict={self.verdict!r}>"
+
+
+@final
+class Attempt:
+    """One exchange of a call, from before its admission until it is settled or abandoned.
+
+    :ivar number: 1 for the first exchange of the call.
+    :ivar members: what travels in it.
+    :ivar ends_by: when it must have ended, on the clock of the engine; ``math.inf`` for never.
+    :ivar operation: the method's name, or ``batch of 3``.
+    """
+
+    __slots__ = ("ends_by", "members", "number", "operation", "parking")
+
+    def __init__(self, number: int, members: list[Member], ends_by: float, operation: str) -> None:
+        self.number = number
+        self.members = members
+        self.ends_by = ends_by
+        self.operation = operation
+        self.parking: Parking | None = None
+
+    def park(self) -> Callable[[], None]:
+        """Prepare for being woken; for a layer that is about to return ``Wait(math.inf)``.
+
+        :returns: a callable that wakes the attempt, from any thread.
+        """
+        self.parking = Parking()
+        return self.parking.wake
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} of {self.operation}>"

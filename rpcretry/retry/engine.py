@@ -1,0 +1,354 @@
+"""The decision engine. Every state transition of a call is in this file.
+
+A call is a loop of attempts. The engine says what comes next and does none of it::
+
+    begin ──► admit ──► Attempt ──► (the driver does the I/O) ──► settle ──► Stop
+                ▲ ▲ │                                               │
+                │ └─┘ Wait: a layer queues it                       │
+                └────── Wait: the delay before another try ◄────────┘
+
+``begin``, ``resume`` and ``settle`` return the next step: an :class:`~rpcretry.outcome.Attempt` to make, a
+:class:`~rpcretry.outcome.Wait` to wait for (then ``resume``), or a :class:`~rpcretry.outcome.Stop`: the call is
+over, and each member holds its outcome. ``abandon`` ends it from outside. It is told the time and never asks.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from ..errors import DeadlineExceeded, Refused, RetryExhaustedError
+from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, LoggingSink, RetryScheduled, Sink, log_event, logger, publish
+from ..outcome import Attempt, Member, Outcome, Parking, Retry, Stop, Wait
+from .layer import Layer
+from .strategy import RetryStrategy
+
+__all__ = ["Engine", "Policy", "Step"]
+
+Step: TypeAlias = Attempt | Wait | Stop
+
+OK = Stop("ok")
+
+# A loop's timer may fire this much before its time, in seconds; an attempt that the deadline cut is still
+# recognised as such.
+SLACK = 0.01
+
+NOTE = "rpcretry: "
+
+
+class Policy:
+    """What the engine goes by: fixed before the call, shared by calls.
+
+    :ivar quick: whether a first attempt that succeeds concerns nobody but the caller.
+    """
+
+    __slots__ = ("deadline", "gates", "judges", "quick", "sinks", "strategy", "timeout")
+
+    def __init__(
+        self,
+        strategy: RetryStrategy | None = None,
+        layers: Sequence[Layer] = (),
+        sinks: Sequence[Sink] = (),
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.strategy = strategy
+        self.timeout = timeout
+        self.deadline = deadline
+        self.sinks = tuple(sinks)
+        gated = any(_overrides(layer, "admit", "settle", "abandon") for layer in layers)
+        self.gates = tuple(layers) if gated else ()
+        self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
+        self.quick = not self.gates and not self.sinks and (strategy is None or strategy.when is None)
+
+
+def _overrides(layer: Layer, *names: str) -> bool:
+    return any(getattr(type(layer), name) is not getattr(Layer, name) for name in names)
+
+
+class Engine:
+    """One call.
+
+    :param policy: what it goes by.
+    """
+
+    __slots__ = ("_asked", "_attempt", "_ends", "_pending", "members", "number", "policy", "started")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._attempt: Attempt | None = None
+        self.members: Sequence[Member] = ()
+
+    @property
+    def operation(self) -> str:
+        """What the call is called in events and messages."""
+        return "call"
+
+    def make_members(self) -> list[Member]:
+        """What the call consists of; asked once, and only when the engine needs to know."""
+        return [Member(None)]
+
+    @property
+    def parking(self) -> Parking | None:
+        """Where to be woken from the wait that was asked for, if it is one that ends so."""
+        return self._attempt.parking if self._attempt is not None else None
+
+    # --- the first attempt ---
+
+    def open(self, now: float) -> float:
+        """Start the clock. Returns when the first attempt must have ended."""
+        self.started = now
+        self.number = 0
+        self._asked = 0
+        deadline = self.policy.deadline
+        self._ends = math.inf if deadline is None else now + deadline
+        return self._limit(now)
+
+    def begin(self, now: float) -> Step:
+        """Admit the first attempt."""
+        self.open(now)
+        self.members = self.make_members()
+        self._pending: list[Member] = []
+        return self._launch(self.members, now)
+
+    def _catch_up(self, now: float) -> Attempt:
+        # The quick way made no records; now that something went wrong they are needed.
+        self._pending = []
+        self.members = self.make_members()
+        self.number = 1
+        for member in self.members:
+            member.tries = 1
+        self._attempt = Attempt(1, list(self.members), self._limit(self.started), self.operation)
+        return self._attempt
+
+    def _limit(self, now: float) -> float:
+        timeout = self.policy.timeout
+        return self._ends if timeout is None else min(now + timeout, self._ends)
+
+    # --- admission ---
+
+    def _launch(self, members: Sequence[Member], now: float) -> Step:
+        self._attempt = Attempt(self.number + 1, list(members), self._limit(now), self.operation)
+        self._asked = 0
+        return self._admit(self._attempt, now)
+
+    def _admit(self, attempt: Attempt, now: float) -> Step:
+        if now >= self._ends:
+            return self._expire(attempt, now)
+        gates = self.policy.gates
+        while self._asked < len(gates):
+            attempt.ends_by = self._limit(now)
+            attempt.parking = None
+            try:
+                wait = gates[self._asked].admit(attempt, now)
+            except Refused as refusal:
+                return self._refuse(attempt, refusal, now)
+            if wait is not None:
+                return self._hold(attempt, wait, now)
+            self._asked += 1
+        attempt.ends_by = self._limit(now)
+        attempt.parking = None
+        self.number = attempt.number
+        for member in attempt.members:
+            member.tries += 1
+        if self.policy.sinks:
+            self._publish(AttemptStarted, now)
+        return attempt
+
+    def _hold(self, attempt: Attempt, wait: Wait, now: float) -> Step:
+        if wait.until < self._ends:
+            return wait
+        if attempt.parking is not None:
+            return wait if self._ends == math.inf else Wait(self._ends, wait.reason)
+        if wait.until == math.inf:
+            layer = type(self.policy.gates[self._asked]).__name__
+            self.abandon(now)
+            raise RuntimeError(f"{layer}.admit returned Wait(inf) without attempt.park(), so nothing could ever wake it")
+        return self._expire(attempt, now)
+
+    def resume(self, now: float) -> Step:
+        """The wait is over, by time or by a wake."""
+        if self._attempt is not None:
+            return self._admit(self._attempt, now)
+        return self._advance(now)
+
+    # --- after the exchange ---
+
+    def settle(self, outcomes: Sequence[Outcome], now: float) -> Step:
+        """The attempt ended with one outcome for each of its members, in their order."""
+        attempt = self._attempt or self._catch_up(now)
+        again: list[Member] = []
+        for member, outcome in zip(attempt.members, outcomes, strict=True):
+            verdict = self._verdict(attempt, member, outcome, now)
+            if isinstance(verdict, Retry):
+                if now + verdict.delay < self._ends:
+                    member.due = now + verdict.delay
+                    again.append(member)
+                else:
+                    verdict = self._late(member, outcome, now)
+            member.verdict = verdict
+        for layer in reversed(self.policy.gates):
+            try:
+                layer.settle(attempt, outcomes, now)
+            except Exception:
+                logger.exception("%s.settle raised", type(layer).__name__)
+        self._attempt = None
+        together = [member for member in again if isinstance(member.verdict, Retry) and not member.verdict.held]
+        longest = max((member.due for member in together), default=now)
+        for member in together:
+            member.due = longest
+        self._pending += again
+        if again:
+            self._announce(again, now)
+        return self._advance(now)
+
+    def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float) -> Retry | Stop:
+        member.outcome = outcome
+        error, strategy = outcome.error, self.policy.strategy
+        if isinstance(error, (Refused, DeadlineExceeded)):
+            return Stop("refused")
+        if isinstance(error, TimeoutError) and now >= self._ends - SLACK:
+            return self._late(member, outcome, now)
+        if strategy is None:
+            return OK if error is None else Stop("error")
+        try:
+            verdict = strategy.propose(member, outcome)
+            for layer in self.policy.judges:
+                if isinstance(verdict, Stop):
+                    break
+                judged = layer.judge(attempt, member, outcome, verdict, now)
+                if isinstance(judged, Stop) or judged.delay > verdict.delay:
+                    verdict = judged
+        except Refused as refusal:
+            member.outcome = Outcome(error=caused(refusal, error))
+            return Stop("refused")
+        except Exception as problem:
+            # A predicate, a backoff or a layer is broken. Its error is raised from the failure that it hid.
+            member.outcome = Outcome(error=caused(problem, error))
+            return Stop("error in the strategy")
+        return verdict
+
+    def _late(self, member: Member, outcome: Outcome, now: float) -> Stop:
+        member.outcome = Outcome(error=caused(self._deadline_exceeded(now), outcome.error))
+        return Stop("deadline")
+
+    def _deadline_exceeded(self, now: float) -> DeadlineExceeded:
+        deadline, elapsed = self.policy.deadline or 0.0, now - self.started
+        tries = f"{self.number} attempt{'' if self.number == 1 else 's'}"
+        return DeadlineExceeded(
+            f"{self.operation}: the deadline of {deadline:g} s ended the call after {tries} in {elapsed:.2f} s",
+            deadline=deadline,
+            elapsed=elapsed,
+            attempts=self.number,
+        )
+
+    def _advance(self, now: float) -> Step:
+        if not self._pending:
+            return self._conclude(now)
+        due = min(member.due for member in self._pending)
+        if due > now:
+            return Wait(due, "backoff")
+        ready = [member for member in self._pending if member.due <= now]
+        self._pending = [member for member in self._pending if member.due > now]
+        return self._launch(ready, now)
+
+    # --- the ends ---
+
+    def _expire(self, attempt: Attempt, now: float) -> Step:
+        self._withdraw(attempt, now)
+        for member in (*attempt.members, *self._pending):
+            member.verdict = self._late(member, member.outcome or Outcome(), now)
+        self._pending = []
+        return self._conclude(now)
+
+    def _refuse(self, attempt: Attempt, refusal: Refused, now: float) -> Step:
+        self._withdraw(attempt, now)
+        for index, member in enumerate(attempt.members):
+            error = refusal if index == 0 else copy.copy(refusal)
+            member.outcome = Outcome(error=caused(error, member.outcome.error if member.outcome else None))
+            member.verdict = Stop("refused")
+        return self._advance(now)
+
+    def _withdraw(self, attempt: Attempt, now: float) -> None:
+        self._attempt = None
+        for layer in reversed(self.policy.gates[: self._asked + 1]):
+            try:
+                layer.abandon(attempt, now)
+            except Exception:
+                logger.exception("%s.abandon raised", type(layer).__name__)
+
+    def abandon(self, now: float) -> None:
+        """The call ends from outside: it was cancelled or interrupted. Does nothing once the call is over."""
+        if self._attempt is not None:
+            self._withdraw(self._attempt, now)
+
+    def _conclude(self, now: float) -> Stop:
+        reason = "ok"
+        for member in self.members:
+            verdict, outcome = member.verdict, member.outcome
+            if isinstance(verdict, Stop) and outcome is not None and outcome.error is not None:
+                reason = verdict.reason
+                outcome.error = self._give_up(member, outcome.error, reason, now)
+        failed = next((member for member in self.members if member.outcome and member.outcome.error), None)
+        sinks = self.policy.sinks
+        if failed is None:
+            if sinks or self.number > 1:
+                self._publish(CallSucceeded, now)
+        elif sinks or self.number > 1:
+            error = failed.outcome.error if failed.outcome else None
+            if error is not None:
+                self._publish_failure(failed, error, now)
+        return Stop(reason)
+
+    def _give_up(self, member: Member, error: Exception, reason: str, now: float) -> Exception:
+        strategy = self.policy.strategy
+        if strategy is None or reason == "error":
+            return error
+        elapsed = now - self.started
+        tries = f"{member.tries} attempt{'' if member.tries == 1 else 's'}"
+        if reason == "attempts" and strategy.wrap:
+            message = f"{self.operation}: gave up after {tries} in {elapsed:.2f} s: {error!r}"
+            return caused(RetryExhaustedError(message, attempts=member.tries, last_exception=error, elapsed=elapsed), error)
+        if not isinstance(error, (Refused, DeadlineExceeded)):
+            annotate(error, f"gave up after {tries} in {elapsed:.2f} s ({reason})")
+        return error
+
+    # --- telling ---
+
+    def _publish(self, kind: type[AttemptStarted] | type[CallSucceeded], now: float) -> None:
+        self._tell(kind(self.operation, self.number, self._max_attempts(), now - self.started))
+
+    def _publish_failure(self, member: Member, error: Exception, now: float) -> None:
+        reason = member.verdict.reason if member.verdict else "error"
+        self._tell(CallFailed(self.operation, self.number, self._max_attempts(), now - self.started, reason, error))
+
+    def _announce(self, again: list[Member], now: float) -> None:
+        first = min(again, key=lambda member: member.due)
+        reason = first.verdict.reason if first.verdict else "retry"
+        error = first.outcome.error if first.outcome else None
+        self._tell(RetryScheduled(self.operation, self.number, self._max_attempts(), now - self.started, first.due - now, reason, error))
+
+    def _max_attempts(self) -> int | None:
+        strategy = self.policy.strategy
+        return 1 if strategy is None else strategy.max_attempts
+
+    def _tell(self, event: Event) -> None:
+        sinks = self.policy.sinks
+        if not any(isinstance(sink, LoggingSink) for sink in sinks):
+            sinks = (*sinks, log_event)
+        publish(sinks, event)
+
+
+def caused(error: Exception, cause: BaseException | None) -> Exception:
+    """*error* as raised from *cause*."""
+    if cause is not None and cause is not error:
+        error.__cause__ = cause
+    return error
+
+
+def annotate(error: BaseException, text: str) -> None:
+    """Put one note of ours on *error*, in place of the one that it may carry already."""
+    notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(NOTE)]
+    error.__notes__ = [*notes, NOTE + text]

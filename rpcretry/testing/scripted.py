@@ -1,0 +1,144 @@
+"""A backend that answers from a script, and time that passes only when somebody waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from ..errors import RpcRetryError
+from ..transport import NO_HEADERS, Exchange, Reply
+
+__all__ = ["AsyncScriptedBackend", "Item", "ScriptedBackend", "VirtualTime", "error", "http", "result", "took"]
+
+Item: TypeAlias = "Reply | Exception | Callable[[Exchange], Any]"
+
+
+class VirtualTime:
+    """A clock that stands still until somebody sleeps.
+
+    Give its parts to a client: ``Client(backend, clock=time.clock, sleep=time.sleep)``, or ``sleep=time.asleep``
+    for an :class:`~rpcretry.AsyncClient`.
+
+    :ivar delays: the seconds of every sleep, in order.
+    """
+
+    def __init__(self, start: float = 1_000.0) -> None:
+        self.now = start
+        self.delays: list[float] = []
+
+    def clock(self) -> float:
+        """Seconds on this clock."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass without anybody sleeping: an exchange that takes that long."""
+        self.now += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Wait at once."""
+        self.delays.append(seconds)
+        self.now += seconds
+
+    async def asleep(self, seconds: float) -> None:
+        """Wait at once, for an async client."""
+        self.sleep(seconds)
+
+
+class _Script:
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items: Iterator[Item] = iter(items)
+        self.exchanges: list[Exchange] = []
+        self.closed = False
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The JSON documents that were sent, in order."""
+        return [json.loads(exchange.body) for exchange in self.exchanges]
+
+    def _play(self, exchange: Exchange) -> Reply:
+        self.exchanges.append(exchange)
+        item: Any = next(self._items, None)
+        if item is None:
+            raise AssertionError(f"the script has no answer to exchange {len(self.exchanges)}: {exchange.body[:200]!r}")
+        if callable(item) and not isinstance(item, BaseException):
+            item = item(exchange)
+        if isinstance(item, BaseException):
+            raise item
+        if not isinstance(item, Reply):
+            raise TypeError(f"a script holds replies, exceptions and callables that return them, got {item!r:.60}")
+        return item
+
+    def __repr__(self) -> str:
+        return f"<script, {len(self.exchanges)} exchanges made>"
+
+
+class ScriptedBackend(_Script):
+    """A :class:`~rpcretry.transport.Backend` that plays one item for each exchange.
+
+    :param items: a :class:`~rpcretry.transport.Reply`, an exception to raise, or a callable that is given the
+        exchange and returns one of these; :func:`result`, :func:`error` and :func:`http` make such items.
+    :ivar exchanges: what was sent.
+    """
+
+    def exchange(self, exchange: Exchange, /) -> Reply:
+        return self._play(exchange)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class AsyncScriptedBackend(_Script):
+    """The same for async clients."""
+
+    async def exchange(self, exchange: Exchange, /) -> Reply:
+        return self._play(exchange)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def result(value: object, *, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Callable[[Exchange], Reply]:
+    """An item: every request succeeds with *value*."""
+    return _answered({"result": value}, status, headers)
+
+
+def error(code: int, message: str = "", *, data: object = None, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Callable[[Exchange], Reply]:
+    """An item: every request fails with a JSON-RPC error."""
+    content = {"code": code, "message": message, **({} if data is None else {"data": data})}
+    return _answered({"error": content}, status, headers)
+
+
+def http(status: int, body: bytes = b"<html>", headers: Mapping[str, str] = NO_HEADERS) -> Reply:
+    """An item: an HTTP status around a body that is no JSON-RPC."""
+    return Reply(body, status, headers)
+
+
+def took(time: VirtualTime, seconds: float, item: Item) -> Callable[[Exchange], Any]:
+    """An item that takes that many seconds of virtual time, and no longer than the exchange may.
+
+    An exchange that has to end before is cut there, as a real backend would: with RequestTimeoutError.
+    """
+    from ..errors import RequestTimeoutError
+
+    def play(exchange: Exchange) -> Any:
+        if time.now + seconds > exchange.ends_by:
+            time.advance(exchange.ends_by - time.now)
+            return RequestTimeoutError("the attempt took too long")
+        time.advance(seconds)
+        return item(exchange) if callable(item) and not isinstance(item, RpcRetryError) else item
+
+    return play
+
+
+def _answered(content: Mapping[str, object], status: int, headers: Mapping[str, str]) -> Callable[[Exchange], Reply]:
+    def play(exchange: Exchange) -> Reply:
+        document = json.loads(exchange.body)
+        if isinstance(document, list):
+            answers = [{"jsonrpc": "2.0", "id": id, **content} for id in exchange.ids]
+            return Reply(json.dumps(answers).encode() if answers else b"", status, headers)
+        if not exchange.ids:
+            return Reply(b"", status, headers)
+        return Reply(json.dumps({"jsonrpc": "2.0", "id": exchange.ids[0], **content}).encode(), status, headers)
+
+    return play

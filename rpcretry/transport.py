@@ -1,0 +1,118 @@
+"""What a client hands to a backend and what it gets back: plain types, no library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, final
+
+from ._unset import UNSET
+
+if TYPE_CHECKING:
+    from .messages import Request, RequestId
+
+__all__ = ["AsyncBackend", "Backend", "Exchange", "Headers", "Reply"]
+
+
+class Headers(Mapping[str, str]):
+    """HTTP headers: an immutable mapping that does not care for case; repeated fields are joined with a comma."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        pairs = items.items() if isinstance(items, Mapping) else items
+        joined: dict[str, tuple[str, str]] = {}
+        for name, value in pairs:
+            key = name.lower()
+            joined[key] = (joined[key][0], f"{joined[key][1]}, {value}") if key in joined else (name, value)
+        self._items = joined
+
+    def __getitem__(self, name: str) -> str:
+        return self._items[name.lower()][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._items
+
+    def __repr__(self) -> str:
+        return f"<Headers: {', '.join(self)}>"
+
+
+@final
+class Exchange:
+    """One HTTP (or other) round trip that a backend is asked to make.
+
+    :ivar body: the bytes to send.
+    :ivar requests: the requests in it, in order; one for a single call.
+    :ivar ids: the ids that an answer is expected for; empty when only notifications are sent.
+    :ivar headers: headers of this exchange beyond the backend's own, or ``None``.
+    :ivar ends_by: when the attempt must have ended, on the clock of :func:`time.monotonic`; ``math.inf`` for never.
+    """
+
+    __slots__ = ("body", "ends_by", "headers", "ids", "requests")
+
+    def __init__(
+        self,
+        body: bytes,
+        requests: tuple[Request, ...] = (),
+        ids: tuple[RequestId, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        ends_by: float = math.inf,
+    ) -> None:
+        self.body = body
+        self.requests = requests
+        self.ids = ids
+        self.headers = headers
+        self.ends_by = ends_by
+
+    def __repr__(self) -> str:
+        return f"<Exchange of {len(self.body)} bytes, ids {list(self.ids)}>"
+
+
+NO_HEADERS: Mapping[str, str] = Headers()
+
+
+class Reply:
+    """What came back.
+
+    :param body: the whole body, decompressed; empty for a redirect, which is not read.
+    :param status: the HTTP status, or 200 for transports without one.
+    :param headers: the headers of the answer, any mapping.
+    :param document: the parsed body, from a backend that has parsed it already.
+    """
+
+    __slots__ = ("body", "document", "headers", "status")
+
+    def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] = NO_HEADERS, document: object = UNSET) -> None:
+        self.body = body
+        self.status = status
+        self.headers = headers
+        self.document = document
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status} of {len(self.body)} bytes>"
+
+
+class Backend(Protocol):
+    """Carries an exchange, once, and decides nothing.
+
+    ``exchange`` raises a :class:`~rpcretry.TransportError` whose ``delivery`` is true, or lets its library's
+    exception through, which then counts as MAYBE_EXECUTED. It is called from several threads at once.
+    """
+
+    def exchange(self, exchange: Exchange, /) -> Reply: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncBackend(Protocol):
+    """The same with ``async def``; called from many tasks of one loop."""
+
+    async def exchange(self, exchange: Exchange, /) -> Reply: ...
+
+    async def aclose(self) -> None: ...
