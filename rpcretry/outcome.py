@@ -131,6 +131,7 @@ class Member:
     """One request of a call, for as long as the call lasts.
 
     :ivar request: the request; ``None`` for a function.
+    :ivar index: its place among the members of the call.
     :ivar tries: how often it was sent so far.
     :ivar delays: its own iterator of delays; ``None`` before its first failure.
     :ivar due: when it may go again.
@@ -138,11 +139,12 @@ class Member:
     :ivar outcome: its last outcome.
     """
 
-    __slots__ = ("delays", "due", "outcome", "request", "tries", "verdict")
+    __slots__ = ("delays", "due", "index", "outcome", "request", "tries", "verdict")
 
-    def __init__(self, request: Request | None, tries: int = 0) -> None:
+    def __init__(self, request: Request | None, index: int = 0) -> None:
         self.request = request
-        self.tries = tries
+        self.index = index
+        self.tries = 0
         self.delays: Iterator[float] | None = None
         self.due = 0.0
         self.verdict: Retry | Stop | None = None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar, overload
 
 from .._unset import UNSET, Unset
@@ -19,7 +19,7 @@ from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
 from ..transport import AsyncBackend, Exchange
 from .call import Call
-from .core import DEFAULT_TIMEOUT, ClientCore, refuse_backend
+from .core import DEFAULT_TIMEOUT, ClientCore, Shared, refuse_backend
 from .ids import IdSource
 from .options import HeadersLike
 from .proxy import Proxy
@@ -30,8 +30,9 @@ T = TypeVar("T")
 ClientT = TypeVar("ClientT", bound="AsyncClient")
 
 
-async def drive(call: Call, backend: AsyncBackend, clock: Callable[[], float], sleep: Callable[[float], Awaitable[object]]) -> Any:
+async def drive(call: Call, shared: Shared[AsyncBackend]) -> Any:
     """Do what *call* asks for until it is over."""
+    clock, backend = shared.clock, shared.backend
     try:
         step = call.start(clock())
         while True:
@@ -43,7 +44,7 @@ async def drive(call: Call, backend: AsyncBackend, clock: Callable[[], float], s
                 else:
                     step = call.received(reply, clock())
             elif type(step) is Wait:
-                woken = await pause(step.until - clock(), call.parking, sleep)
+                woken = await pause(step.until - clock(), call.parking, shared.sleep)
                 step = call.go_on(clock() if woken else max(clock(), step.until))
             else:
                 break
@@ -123,12 +124,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
             sleep=sleep,
         )
 
-    def _run(self, call: Call) -> Awaitable[Any]:
-        shared = self._shared
-        return drive(call, shared.backend, shared.clock, shared.sleep)
-
     @overload
-    async def send(
+    def send(
         self,
         request: BatchRequest,
         *,
@@ -137,9 +134,9 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
-    ) -> BatchResponse: ...
+    ) -> Coroutine[Any, Any, BatchResponse]: ...
     @overload
-    async def send(
+    def send(
         self,
         request: Request,
         *,
@@ -148,9 +145,9 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: type[T],
-    ) -> Response[T]: ...
+    ) -> Coroutine[Any, Any, Response[T]]: ...
     @overload
-    async def send(
+    def send(
         self,
         request: Request,
         *,
@@ -159,8 +156,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
-    ) -> Response[Any]: ...
-    async def send(
+    ) -> Coroutine[Any, Any, Response[Any]]: ...
+    def send(
         self,
         request: Request | BatchRequest,
         *,
@@ -169,7 +166,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
         _result: Any = UNSET,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Send a request, or several as one batch.
 
         :param request: a :class:`~rpcretry.Request` or :class:`~rpcretry.BatchRequest`; ids that were not given are filled in.
@@ -178,10 +175,10 @@ class AsyncClient(ClientCore[AsyncBackend]):
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return await self._run(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result))
+        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
 
     @overload
-    async def call(
+    def call(
         self,
         method: str,
         /,
@@ -192,9 +189,9 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _headers: HeadersLike | Unset | None = ...,
         _result: type[T],
         **params: Any,
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
-    async def call(
+    def call(
         self,
         method: str,
         /,
@@ -205,8 +202,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
         **params: Any,
-    ) -> Any: ...
-    async def call(
+    ) -> Coroutine[Any, Any, Any]: ...
+    def call(
         self,
         method: str,
         /,
@@ -217,7 +214,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _headers: HeadersLike | Unset | None = UNSET,
         _result: Any = UNSET,
         **params: Any,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Call a method and return its result.
 
         :param method: the method's name.
@@ -233,11 +230,11 @@ class AsyncClient(ClientCore[AsyncBackend]):
         :raises ResultValidationError: where the result is not of the type that was asked for.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return await self._run(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result))
+        return drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
 
     __call__ = call
 
-    async def notify(
+    def notify(
         self,
         method: str,
         /,
@@ -247,14 +244,14 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
         **params: Any,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Send a notification: a request without an answer. Whatever the server says to it is dropped.
 
         It goes again only where it certainly was not executed.
 
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """
-        await self._run(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True))
+        return drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True), self._shared)
 
     @property
     def proxy(self) -> Proxy[Any]:

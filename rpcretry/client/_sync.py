@@ -18,7 +18,7 @@ from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
 from ..transport import Backend, Exchange
 from .call import Call
-from .core import DEFAULT_TIMEOUT, ClientCore, refuse_backend
+from .core import DEFAULT_TIMEOUT, ClientCore, Shared, refuse_backend
 from .ids import IdSource
 from .options import HeadersLike
 from .proxy import Proxy
@@ -29,8 +29,9 @@ T = TypeVar("T")
 ClientT = TypeVar("ClientT", bound="Client")
 
 
-def drive(call: Call, backend: Backend, clock: Callable[[], float], sleep: Callable[[float], Any]) -> Any:
+def drive(call: Call, shared: Shared[Backend]) -> Any:
     """Do what *call* asks for until it is over."""
+    clock, backend = shared.clock, shared.backend
     try:
         step = call.start(clock())
         while True:
@@ -42,7 +43,7 @@ def drive(call: Call, backend: Backend, clock: Callable[[], float], sleep: Calla
                 else:
                     step = call.received(reply, clock())
             elif type(step) is Wait:
-                woken = pause(step.until - clock(), call.parking, sleep)
+                woken = pause(step.until - clock(), call.parking, shared.sleep)
                 step = call.go_on(clock() if woken else max(clock(), step.until))
             else:
                 break
@@ -113,10 +114,6 @@ class Client(ClientCore[Backend]):
             sleep=sleep,
         )
 
-    def _run(self, call: Call) -> Any:
-        shared = self._shared
-        return drive(call, shared.backend, shared.clock, shared.sleep)
-
     @overload
     def send(
         self,
@@ -168,7 +165,7 @@ class Client(ClientCore[Backend]):
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return self._run(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result))
+        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
 
     @overload
     def call(
@@ -223,7 +220,7 @@ class Client(ClientCore[Backend]):
         :raises ResultValidationError: where the result is not of the type that was asked for.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return self._run(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result))
+        return drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
 
     __call__ = call
 
@@ -244,7 +241,7 @@ class Client(ClientCore[Backend]):
 
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """
-        self._run(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True))
+        drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True), self._shared)
 
     @property
     def proxy(self) -> Proxy[Any]:

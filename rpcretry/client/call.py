@@ -8,7 +8,7 @@ after a :class:`~rpcretry.outcome.Stop`, ``result`` returns or raises.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from .._unset import UNSET
@@ -16,27 +16,26 @@ from ..codec import Reader, encode_batch, encode_request, read_batch, read_notif
 from ..errors import JsonRpcError
 from ..messages import BatchResponse, Request, RequestId, Response
 from ..outcome import Attempt, Member, Outcome, Stop, Wait
-from ..retry.engine import OK, Engine, Policy, Step
+from ..retry.engine import OK, Engine, Step
 from ..transport import NO_HEADERS, Exchange, Reply
+from .options import Options
 
 __all__ = ["BatchCall", "Call", "SingleCall"]
 
-Convert: TypeAlias = Callable[[object, str, int | None], Any]
 Order: TypeAlias = Exchange | Wait | Stop
 
 
 class Call(Engine, abc.ABC):
     """What both kinds of call share."""
 
-    __slots__ = ("_convert", "_headers", "_reader")
+    __slots__ = ("_options", "_reader")
 
-    def __init__(self, policy: Policy, reader: Reader, headers: Mapping[str, str] | None, convert: Convert | None) -> None:
-        self.policy = policy
+    def __init__(self, options: Options, reader: Reader) -> None:
+        self.policy = options.policy
         self._attempt = None
         self.members = ()
+        self._options = options
         self._reader = reader
-        self._headers = headers
-        self._convert = convert
 
     def start(self, now: float) -> Order:
         """The first step."""
@@ -82,13 +81,13 @@ class SingleCall(Call):
 
     __slots__ = ("_body", "_id", "_raw", "_reply", "_request", "_value")
 
-    def __init__(self, policy: Policy, reader: Reader, headers: Mapping[str, str] | None, convert: Convert | None, request: Request, raw: bool) -> None:
-        self.policy = policy
+    def __init__(self, options: Options, reader: Reader, request: Request, raw: bool) -> None:
+        # Not through super(): this is the way of every call.
+        self.policy = options.policy
         self._attempt = None
         self.members = ()
+        self._options = options
         self._reader = reader
-        self._headers = headers
-        self._convert = convert
         self._request = request
         id = request._id
         self._id: RequestId | None = None if id is UNSET else id
@@ -114,7 +113,7 @@ class SingleCall(Call):
 
     def _exchange(self, ends_by: float) -> Exchange:
         id = self._id
-        return Exchange(self._body, (self._request,), () if id is None else (id,), self._headers, ends_by)
+        return Exchange(self._body, (self._request,), () if id is None else (id,), self._options.headers, ends_by)
 
     def received(self, reply: Reply, now: float) -> Order:
         try:
@@ -147,8 +146,9 @@ class SingleCall(Call):
         else:
             tries = 1
         value, reply = self._value, self._reply
-        if self._convert is not None:
-            value = self._convert(value, self._request._method, reply.status)
+        convert = self._options.convert
+        if convert is not None:
+            value = convert(value, self._request._method, reply.status)
         if self._raw:
             return Response(self._id, value, status=reply.status, headers=reply.headers, attempts=tries)
         return value
@@ -159,8 +159,8 @@ class BatchCall(Call):
 
     __slots__ = ("_fragments", "_requests", "_sent")
 
-    def __init__(self, policy: Policy, reader: Reader, headers: Mapping[str, str] | None, convert: Convert | None, requests: Sequence[Request]) -> None:
-        super().__init__(policy, reader, headers, convert)
+    def __init__(self, options: Options, reader: Reader, requests: Sequence[Request]) -> None:
+        super().__init__(options, reader)
         self._requests = requests
         self._fragments = [encode_request(reader.codec, request) for request in requests]
         self._sent: Exchange | None = None
@@ -170,16 +170,13 @@ class BatchCall(Call):
         return f"batch of {len(self._requests)}"
 
     def make_members(self) -> list[Member]:
-        return [Member(request) for request in self._requests]
+        return [Member(request, index) for index, request in enumerate(self._requests)]
 
     def exchange(self, attempt: Attempt) -> Exchange:
-        travelling = set(map(id, attempt.members))
-        chosen = [index for index, member in enumerate(self.members) if id(member) in travelling]
-        # In the order of the requests, whatever the order in which their delays ended.
-        attempt.members[:] = [self.members[index] for index in chosen]
+        chosen = [member.index for member in attempt.members]
         requests = tuple(self._requests[index] for index in chosen)
         ids = tuple(request._id for request in requests if isinstance(request._id, (int, str)))
-        self._sent = Exchange(encode_batch([self._fragments[index] for index in chosen]), requests, ids, self._headers, attempt.ends_by)
+        self._sent = Exchange(encode_batch([self._fragments[index] for index in chosen]), requests, ids, self._options.headers, attempt.ends_by)
         return self._sent
 
     def received(self, reply: Reply, now: float) -> Order:
@@ -222,9 +219,10 @@ class BatchCall(Call):
             return Response(id, error=error, status=getattr(error, "status", None) or 200, headers=outcome.headers or NO_HEADERS, attempts=tries)
         answer: Response[Any] = outcome.value
         result, error = answer._result, None
-        if self._convert is not None:
+        convert = self._options.convert
+        if convert is not None:
             try:
-                result = self._convert(result, request._method, answer._status)
+                result = convert(result, request._method, answer._status)
             except Exception as problem:
                 result, error = UNSET, problem
         return Response(id, result, error, status=answer._status, headers=answer._headers, attempts=tries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from .._check import callable_with, seconds
@@ -13,11 +13,12 @@ from .._unset import UNSET, Unset
 from ..codec import Codec, JsonCodec, Reader
 from ..errors import ClientClosedError, JsonRpcError, error_registry
 from ..events import Sink
+from ..layers import compose
 from ..messages import BatchRequest, Request, RequestId, check_method, prepared
 from ..retry.engine import Policy
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
-from .call import BatchCall, Call, Convert, SingleCall
+from .call import BatchCall, Call, SingleCall
 from .ids import IdSource, as_ids
 from .options import HeadersLike, Options, as_deadline, as_headers, as_sinks, as_strategy, refuse_options
 
@@ -68,15 +69,9 @@ class ClientCore(Generic[BackendT]):
         callable_with("sleep", sleep, 1, "it gets seconds")
         if isinstance(layers, Layer):
             layers = (layers,)
-        self._options = Options(
-            as_strategy("retry_strategy", retry_strategy),
-            seconds("timeout", timeout),
-            as_deadline("deadline", deadline),
-            as_headers("headers", headers),
-            None,
-            tuple(layers),
-            as_sinks(on_event),
-        )
+        layers, strategy = tuple(layers), as_strategy("retry_strategy", retry_strategy)
+        policy = Policy(strategy, compose(strategy, layers), as_sinks(on_event), seconds("timeout", timeout), as_deadline("deadline", deadline))
+        self._options = Options(policy, layers, as_headers("headers", headers))
         if codec is not None and not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
             raise TypeError(f"codec must have dumps(value) and loads(body, charset), got {type(codec).__name__} {codec!r:.60}")
         reader = Reader(codec if codec is not None else JsonCodec(), error_registry(errors))
@@ -126,19 +121,6 @@ class ClientCore(Generic[BackendT]):
 
     # --- building calls ---
 
-    def _settle_options(
-        self,
-        retry_strategy: RetryStrategy | Unset | None,
-        timeout: float | Unset | None,
-        deadline: float | Unset | None,
-        headers: HeadersLike | Unset | None,
-        result: Any,
-    ) -> tuple[Policy, Mapping[str, str] | None, Convert | None]:
-        options = self._options
-        if retry_strategy is not UNSET or timeout is not UNSET or deadline is not UNSET or headers is not UNSET or result is not UNSET:
-            options = options.replace("_", retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
-        return options.policy, options.headers, None if options.result is None else _converter(options.result)
-
     def _method_call(
         self,
         method: str,
@@ -154,7 +136,8 @@ class ClientCore(Generic[BackendT]):
         shared = self._shared
         if shared.closed:
             raise self._closed()
-        check_method(method)
+        if type(method) is not str or not method:
+            check_method(method)
         given: object = UNSET
         if params:
             refuse_options(params)
@@ -163,9 +146,11 @@ class ClientCore(Generic[BackendT]):
             given = params
         elif args:
             given = args
-        policy, fields, convert = self._settle_options(retry_strategy, timeout, deadline, headers, result)
+        options = self._options
+        if retry_strategy is not UNSET or timeout is not UNSET or deadline is not UNSET or headers is not UNSET or result is not UNSET:
+            options = options.replace("_", retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
         request = prepared(method, given, None if notify else shared.next_id())
-        return SingleCall(policy, shared.reader, fields, convert, request, False)
+        return SingleCall(options, shared.reader, request, False)
 
     def _send_call(
         self,
@@ -179,15 +164,15 @@ class ClientCore(Generic[BackendT]):
         shared = self._shared
         if shared.closed:
             raise self._closed()
-        policy, fields, convert = self._settle_options(retry_strategy, timeout, deadline, headers, result)
+        options = self._options.replace("_", retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
         if isinstance(request, Request):
             if request.id is UNSET:
                 request = request.with_id(shared.next_id())
-            return SingleCall(policy, shared.reader, fields, convert, request, True)
+            return SingleCall(options, shared.reader, request, True)
         if not isinstance(request, BatchRequest):
             hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
             raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
-        return BatchCall(policy, shared.reader, fields, convert, self._numbered(request))
+        return BatchCall(options, shared.reader, self._numbered(request))
 
     def _numbered(self, batch: BatchRequest) -> list[Request]:
         taken = {request.id for request in batch}
@@ -203,13 +188,6 @@ class ClientCore(Generic[BackendT]):
 
     def _closed(self) -> ClientClosedError:
         return ClientClosedError(f"this {type(self).__name__} was closed; make another, or close it after the last call")
-
-
-def _converter(type_: Any) -> Convert:
-    # pydantic proper is large, and most programs that never ask for a type need not load it.
-    from .typed import converter
-
-    return converter(type_)
 
 
 def refuse_backend(backend: object, *, wanted_async: bool, client: str) -> None:

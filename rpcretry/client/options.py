@@ -20,6 +20,7 @@ __all__ = ["CALL_OPTIONS", "Options", "as_headers"]
 
 CALL_OPTIONS = ("_retry_strategy", "_timeout", "_deadline", "_headers", "_result")
 
+Convert: TypeAlias = Callable[[object, str, int | None], Any]
 HeadersLike: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -29,26 +30,13 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class Options:
     """The settings of a client or of a view. Immutable; :meth:`replace` makes another."""
 
-    __slots__ = ("deadline", "headers", "layers", "policy", "result", "sinks", "strategy", "timeout")
+    __slots__ = ("convert", "headers", "layers", "policy")
 
-    def __init__(
-        self,
-        strategy: RetryStrategy | None = None,
-        timeout: float | None = None,
-        deadline: float | None = None,
-        headers: Headers | None = None,
-        result: Any = None,
-        layers: Sequence[Layer] = (),
-        sinks: Sequence[Sink] = (),
-    ) -> None:
-        self.strategy = strategy
-        self.timeout = timeout
-        self.deadline = deadline
-        self.headers = headers
-        self.result = result
+    def __init__(self, policy: Policy, layers: Sequence[Layer] = (), headers: Headers | None = None, convert: Convert | None = None) -> None:
+        self.policy = policy
         self.layers = layers
-        self.sinks = sinks
-        self.policy = Policy(strategy, compose(strategy, layers), sinks, timeout, deadline)
+        self.headers = headers
+        self.convert = convert
 
     def replace(
         self,
@@ -61,15 +49,26 @@ class Options:
         result: Any = UNSET,
     ) -> Options:
         """The same with what is given: ``None`` disables, absent inherits; headers are added to those there are."""
-        return Options(
-            self.strategy if retry_strategy is UNSET else as_strategy(prefix + "retry_strategy", retry_strategy),
-            self.timeout if timeout is UNSET else seconds(prefix + "timeout", timeout),
-            self.deadline if deadline is UNSET else as_deadline(prefix + "deadline", deadline),
-            self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers)),
-            self.result if result is UNSET else result,
-            self.layers,
-            self.sinks,
-        )
+        policy = self.policy
+        if retry_strategy is not UNSET:
+            strategy = as_strategy(prefix + "retry_strategy", retry_strategy)
+            policy = Policy(strategy, compose(strategy, self.layers), policy.sinks, policy.timeout, policy.deadline)
+        if timeout is not UNSET or deadline is not UNSET:
+            policy = policy.limited(
+                policy.timeout if timeout is UNSET else seconds(prefix + "timeout", timeout),
+                policy.deadline if deadline is UNSET else as_deadline(prefix + "deadline", deadline),
+            )
+        fields = self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers))
+        convert = self.convert if result is UNSET else None if result is None else as_convert(result)
+        return Options(policy, self.layers, fields, convert)
+
+
+def as_convert(type_: Any) -> Convert:
+    """The function that turns a result into *type_*."""
+    # pydantic proper is large, and most programs that never ask for a type need not load it.
+    from .typed import converter
+
+    return converter(type_)
 
 
 def as_strategy(name: str, value: object) -> RetryStrategy | None:
@@ -153,10 +152,3 @@ def refuse_options(params: Mapping[str, object]) -> None:
             raise TypeError(
                 f"unknown option {name!r}{closest(name, CALL_OPTIONS)}; to send a param of that name write client.send(Request(method, params={{...}}))"
             )
-
-
-def as_call(value: object, name: str, fix: str) -> Callable[..., Any]:
-    """Refuse what cannot be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, got {type(value).__name__} {value!r:.60}; {fix}")
-    return value

@@ -63,6 +63,12 @@ class Policy:
         self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
         self.quick = not self.gates and not self.sinks and (strategy is None or strategy.when is None)
 
+    def limited(self, timeout: float | None, deadline: float | None) -> Policy:
+        """The same with other limits."""
+        twin = copy.copy(self)
+        twin.timeout, twin.deadline = timeout, deadline
+        return twin
+
 
 def _overrides(layer: Layer, *names: str) -> bool:
     return any(getattr(type(layer), name) is not getattr(Layer, name) for name in names)
@@ -100,15 +106,19 @@ class Engine:
     def open(self, now: float) -> float:
         """Start the clock. Returns when the first attempt must have ended."""
         self.started = now
-        self.number = 0
-        self._asked = 0
-        deadline = self.policy.deadline
-        self._ends = math.inf if deadline is None else now + deadline
+        policy = self.policy
+        timeout = policy.timeout
+        if policy.deadline is None:
+            self._ends = math.inf
+            return math.inf if timeout is None else now + timeout
+        self._ends = now + policy.deadline
         return self._limit(now)
 
     def begin(self, now: float) -> Step:
         """Admit the first attempt."""
         self.open(now)
+        self.number = 0
+        self._asked = 0
         self.members = self.make_members()
         self._pending: list[Member] = []
         return self._launch(self.members, now)
@@ -116,6 +126,7 @@ class Engine:
     def _catch_up(self, now: float) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
         self._pending = []
+        self._asked = 0
         self.members = self.make_members()
         self.number = 1
         for member in self.members:
@@ -250,7 +261,8 @@ class Engine:
         due = min(member.due for member in self._pending)
         if due > now:
             return Wait(due, "backoff")
-        ready = [member for member in self._pending if member.due <= now]
+        # In the order of the call, whatever the order in which their delays ended.
+        ready = sorted((member for member in self._pending if member.due <= now), key=_index)
         self._pending = [member for member in self._pending if member.due > now]
         return self._launch(ready, now)
 
@@ -339,6 +351,10 @@ class Engine:
         if not any(isinstance(sink, LoggingSink) for sink in sinks):
             sinks = (*sinks, log_event)
         publish(sinks, event)
+
+
+def _index(member: Member) -> int:
+    return member.index
 
 
 def caused(error: Exception, cause: BaseException | None) -> Exception:

@@ -1,0 +1,301 @@
+"""JSON-RPC over `aiohttp <https://docs.aiohttp.org>`_: an async backend and a ready-made client."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+from multidict import CIMultiDict
+from yarl import URL
+
+from .._check import seconds
+from ..client import AsyncClient as _Client
+from ..client.core import DEFAULT_TIMEOUT
+from ..client.ids import IdSource
+from ..client.options import HeadersLike
+from ..codec import REDIRECTS, Codec
+from ..errors import (
+    CertificateError,
+    ClientClosedError,
+    ConnectError,
+    ConnectionLostError,
+    ConnectTimeoutError,
+    Delivery,
+    InvalidTargetError,
+    JsonRpcError,
+    ProtocolError,
+    RequestTimeoutError,
+    TransportError,
+)
+from ..events import Sink
+from ..messages import RequestId
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+from ..transport import Exchange, Reply
+from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
+
+__all__ = ["AiohttpBackend", "Client"]
+
+
+class _Body(Payload):
+    """The request's body, which notes when it begins to leave.
+
+    :ivar started: whether a byte of it was handed to a connection.
+    """
+
+    _default_content_type = CONTENT_TYPE
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self._size = len(value)
+        self.started = False
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        text: str = self._value.decode(encoding, errors)
+        return text
+
+    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        body: bytes = self._value
+        return body
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self.started = True
+        await writer.write(self._value)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.started = True
+        await writer.write(self._value if content_length is None else self._value[:content_length])
+
+
+class AiohttpBackend:
+    """Carries exchanges over an :class:`aiohttp.ClientSession`. Tasks of one loop may share one.
+
+    :param url: the endpoint, an absolute http or https URL.
+    :param session: a session of yours, with its headers, cookies, connector, proxies and middlewares; it is never
+        closed here. Without one, a session is made on first use.
+    :param headers: HTTP headers of every exchange.
+    :param auth: user and password.
+    :param connect_timeout: seconds to make a connection; ``None`` for no limit but the attempt's.
+    :param ssl: ``True`` to check the server's certificate, ``False`` not to, or a context of yours.
+    :param trust_env: whether proxies and the netrc file of the environment count; read once. A session of yours
+        says so itself.
+    :param max_response_size: bytes of a body, after decompression, that are read at the most.
+    :param limit: how many connections the backend's own session opens at the most; 0 for any number.
+    :raises TypeError, ValueError: naming the parameter and the fix.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        headers: HeadersLike | None = None,
+        auth: tuple[str, str] | None = None,
+        connect_timeout: float | None = CONNECT_TIMEOUT,
+        ssl: bool | ssl.SSLContext = True,
+        trust_env: bool = True,
+        max_response_size: int = MAX_RESPONSE_SIZE,
+        limit: int = 100,
+    ) -> None:
+        self.target = Target.parse(url)
+        self.max_response_size = as_size(max_response_size)
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise TypeError(f"session must be an aiohttp.ClientSession, got {type(session).__name__}; requests' go to rpcretry.backends.requests")
+        self._owned = session is None
+        self._session = session
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._limit = limit
+        self._ssl = _as_ssl(ssl)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=seconds("connect_timeout", connect_timeout))
+        own_env = trust_env and self._owned
+        self._proxy = self.target.environment_proxy() if own_env else None
+        fields = self.target.fields(headers, None if auth is None else as_pair(auth), trust_env=own_env)
+        self._fields: CIMultiDict[str] = CIMultiDict(fields)
+        self._url = URL(self.target.url)
+
+    def __repr__(self) -> str:
+        return f"<aiohttp to {self.target.host}>"
+
+    async def aclose(self) -> None:
+        """Close the session, unless it is yours."""
+        self._closed = True
+        if self._owned and self._session is not None:
+            await self._session.close()
+
+    async def exchange(self, exchange: Exchange, /) -> Reply:
+        """POST the body and read the answer."""
+        session = self._session
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop or session is None:
+            session = self._open(loop)
+        left = exchange.ends_by - time.monotonic()
+        if left <= 0:
+            raise RequestTimeoutError("no time was left for the attempt", delivery=Delivery.NOT_SENT)
+        body = _Body(exchange.body)
+        try:
+            async with asyncio.timeout_at(None if left == math.inf else loop.time() + left):
+                async with session.post(
+                    self._url,
+                    data=body,
+                    headers=self._merged(session, exchange.headers),
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    timeout=self._timeout,
+                    ssl=self._ssl,
+                    proxy=self._proxy,
+                ) as response:
+                    if response.status in REDIRECTS and "Location" in response.headers:
+                        # Closed, not released: a body that is not read must not be waited for.
+                        response.close()
+                        return Reply(b"", response.status, response.headers)
+                    return Reply(await self._read(response), response.status, response.headers)
+        except TimeoutError as problem:
+            redact(problem, self.target.secret)
+            raise self._timed_out(problem, body) from problem
+        except (aiohttp.ClientError, OSError) as problem:
+            redact(problem, self.target.secret)
+            raise self._translated(problem) from problem
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClientClosedError("this client was closed; make another, or close it after the last call")
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._limit)
+            # Cookies of hosts without a name, too: requests keeps them, and so do the two backends alike.
+            jar = aiohttp.CookieJar(unsafe=True)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, timeout=self._timeout)
+            self._loop = loop
+        elif self._loop is None:
+            self._loop = getattr(self._session, "_loop", loop)
+        if self._loop is not loop:
+            raise RuntimeError(
+                "this client is bound to the event loop of its first call, and this is another loop; "
+                "make one client for each loop, inside of the coroutine that asyncio.run() gets"
+            )
+        return self._session
+
+    def _merged(self, session: aiohttp.ClientSession, headers: Mapping[str, str] | None) -> CIMultiDict[str]:
+        fields = self._fields
+        if headers:
+            fields = fields.copy()
+            fields.update(headers)
+        if "Content-Type" not in fields and not (not self._owned and "Content-Type" in session.headers):
+            fields = fields.copy()
+            fields["Content-Type"] = CONTENT_TYPE
+        return fields
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        most, content = self.max_response_size, response.content
+        if response.content_length is not None and response.content_length > most:
+            response.close()
+            raise too_large(most, response.status, response.headers)
+        first = await content.readany()
+        if content.at_eof():
+            if len(first) > most:
+                raise too_large(most, response.status, response.headers)
+            return first
+        chunks, size = [first], len(first)
+        while size <= most:
+            chunk = await content.readany()
+            if not chunk and content.at_eof():
+                return b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
+        response.close()
+        raise too_large(most, response.status, response.headers)
+
+    # --- failing ---
+
+    def _timed_out(self, problem: TimeoutError, body: _Body) -> TransportError:
+        host = self.target.host
+        if isinstance(problem, aiohttp.ConnectionTimeoutError):
+            return ConnectTimeoutError(f"no connection to {host} in time")
+        if not body.started:
+            return RequestTimeoutError(f"the attempt ended before the request to {host} was sent", delivery=Delivery.NOT_SENT)
+        return RequestTimeoutError(f"the answer of {host} took too long")
+
+    def _translated(self, problem: Exception) -> Exception:
+        host = self.target.host
+        if isinstance(problem, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)):
+            return CertificateError(f"the certificate of {host} is not trusted: {_words(problem)}")
+        if isinstance(problem, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)):
+            return ConnectError(f"no connection to {host}: {_words(problem)}")
+        if isinstance(problem, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+            return InvalidTargetError(f"aiohttp refuses the URL, the proxy or a header for {host}: {type(problem).__name__}")
+        if isinstance(problem, aiohttp.ClientPayloadError) and isinstance(problem.__cause__, aiohttp.http_exceptions.ContentEncodingError):
+            return ProtocolError(f"the body that {host} sent cannot be decompressed")
+        if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, OSError)):
+            return ConnectionLostError(f"the connection to {host} broke: {_words(problem)}")
+        return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")
+
+
+def _words(problem: Exception) -> str:
+    inner = getattr(problem, "os_error", None) or getattr(problem, "certificate_error", None) or problem
+    text = getattr(inner, "strerror", None) or getattr(inner, "message", None)
+    return text if isinstance(text, str) and text else type(problem).__name__
+
+
+def _as_ssl(value: object) -> bool | ssl.SSLContext:
+    if isinstance(value, (bool, ssl.SSLContext)):
+        return value
+    raise TypeError(f"ssl must be True, False or an ssl.SSLContext, got {type(value).__name__}")
+
+
+class Client(_Client):
+    """A JSON-RPC client over aiohttp. Tasks of one loop may share one.
+
+    :param url: the endpoint, an absolute http or https URL. The other parameters are those of
+        :class:`AiohttpBackend` and of :class:`rpcretry.AsyncClient`.
+    :raises TypeError, ValueError: naming the parameter and the fix.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        headers: HeadersLike | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        connect_timeout: float | None = CONNECT_TIMEOUT,
+        ssl: bool | ssl.SSLContext = True,
+        trust_env: bool = True,
+        max_response_size: int = MAX_RESPONSE_SIZE,
+        limit: int = 100,
+        retry_strategy: RetryStrategy | None = None,
+        deadline: float | None = None,
+        layers: Layer | Iterable[Layer] = (),
+        on_event: Sink | Iterable[Sink] | None = None,
+        ids: IdSource | Iterator[RequestId] | None = None,
+        errors: Iterable[type[JsonRpcError]] = (),
+        codec: Codec | None = None,
+    ) -> None:
+        backend = AiohttpBackend(
+            url,
+            session=session,
+            headers=headers,
+            auth=auth,
+            connect_timeout=connect_timeout,
+            ssl=ssl,
+            trust_env=trust_env,
+            max_response_size=max_response_size,
+            limit=limit,
+        )
+        super().__init__(
+            backend,
+            retry_strategy=retry_strategy,
+            timeout=timeout,
+            deadline=deadline,
+            layers=layers,
+            on_event=on_event,
+            ids=ids,
+            errors=errors,
+            codec=codec,
+        )

@@ -1,0 +1,270 @@
+"""JSON-RPC over `requests <https://requests.readthedocs.io>`_: a sync backend and a ready-made client."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import requests
+import requests.auth
+import urllib3
+
+from .._check import seconds
+from ..client import Client as _Client
+from ..client.core import DEFAULT_TIMEOUT
+from ..client.ids import IdSource
+from ..client.options import HeadersLike
+from ..codec import Codec
+from ..errors import Delivery, JsonRpcError, RequestTimeoutError
+from ..events import Sink
+from ..messages import RequestId
+from ..retry.layer import Layer
+from ..retry.strategy import RetryStrategy
+from ..transport import Exchange, Reply
+from ._requests_adapter import LimitedAdapter, limit
+from ._requests_errors import translate
+from ._requests_prepared import Prepared, Redirected, is_plain, refuse_redirect, state_of
+from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
+
+__all__ = ["Client", "RequestsBackend"]
+
+Auth: TypeAlias = "tuple[str, str] | Callable[[requests.PreparedRequest], requests.PreparedRequest]"
+
+CHUNK = 65_536
+POOL_SIZE = 100
+
+
+class RequestsBackend:
+    """Carries exchanges over a :class:`requests.Session`. Threads may share one.
+
+    :param url: the endpoint, an absolute http or https URL.
+    :param session: a session of yours, with its headers, auth, cookies, proxies, hooks and adapters; it is never
+        closed here. The time limit then holds between bytes, where the backend's own session keeps the limit of
+        the whole attempt.
+    :param headers: HTTP headers of every exchange.
+    :param auth: user and password, or any auth object of requests.
+    :param connect_timeout: seconds to make a connection; ``None`` for no limit but the attempt's.
+    :param verify: whether the server's certificate is checked, or a path to the certificates to check it with.
+    :param cert: a client certificate: a path, or a pair of paths to certificate and key.
+    :param trust_env: whether proxies and the netrc file of the environment count; read once. A session of yours
+        says so itself.
+    :param max_response_size: bytes of a body, after decompression, that are read at the most.
+    :raises TypeError, ValueError: naming the parameter and the fix.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: requests.Session | None = None,
+        headers: HeadersLike | None = None,
+        auth: Auth | None = None,
+        connect_timeout: float | None = CONNECT_TIMEOUT,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        trust_env: bool = True,
+        max_response_size: int = MAX_RESPONSE_SIZE,
+    ) -> None:
+        self.target = Target.parse(url)
+        self.max_response_size = as_size(max_response_size)
+        self.connect_timeout = seconds("connect_timeout", connect_timeout)
+        if session is not None and not isinstance(session, requests.Session):
+            raise TypeError(f"session must be a requests.Session, got {type(session).__name__}; aiohttp's go to rpcretry.backends.aiohttp")
+        if session is not None and not (verify is True and cert is None and trust_env is True):
+            raise ValueError("verify, cert and trust_env are the session's own where you give one; set them there")
+        pair = None if auth is None or callable(auth) else as_pair(auth)
+        self._auth = auth if pair is None else None
+        self._owned = session is None
+        self._fields = self.target.fields(headers, pair, trust_env=trust_env and self._owned and self._auth is None)
+        self._session = session if session is not None else _own_session(self.target, verify, cert, trust_env)
+        self._prepared: dict[int, Prepared] = {}
+
+    @property
+    def session(self) -> requests.Session:
+        """The session that carries the exchanges."""
+        return self._session
+
+    def __repr__(self) -> str:
+        return f"<requests to {self.target.host}>"
+
+    def close(self) -> None:
+        """Close the session, unless it is yours."""
+        if self._owned:
+            self._session.close()
+
+    def exchange(self, exchange: Exchange, /) -> Reply:
+        """POST the body and read the answer."""
+        limit.ends_by, limit.sent = exchange.ends_by, None
+        try:
+            try:
+                response = self._send(exchange)
+            except Redirected as redirected:
+                redirected.response.close()
+                return Reply(b"", redirected.response.status_code, redirected.response.headers)
+            try:
+                return Reply(self._read(response, exchange.ends_by), response.status_code, response.headers)
+            finally:
+                # After a whole body the connection is back in the pool, and this closes nothing.
+                response.close()
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as problem:
+            redact(problem, self.target.secret)
+            raise translate(problem, self.target.host, limit.sent) from problem
+        finally:
+            limit.ends_by = math.inf
+
+    def _send(self, exchange: Exchange) -> requests.Response:
+        left = exchange.ends_by - time.monotonic()
+        if left <= 0:
+            raise RequestTimeoutError("no time was left for the attempt", delivery=Delivery.NOT_SENT)
+        session = self._session
+        timeout = self._timeout(left)
+        if not is_plain(session, self._auth):
+            hooks = {"response": [*session.hooks.get("response", []), refuse_redirect]}
+            fields, auth = self._merged(exchange.headers)
+            return session.request(
+                "POST", self.target.url, data=exchange.body, headers=fields, auth=auth, timeout=timeout, allow_redirects=False, stream=True, hooks=hooks
+            )
+        prepared = self._prepare(session, exchange.headers)
+        request = prepared.request(exchange.body, session.cookies, owned=self._owned)
+        return session.send(request, timeout=timeout, allow_redirects=False, **prepared.settings)
+
+    def _timeout(self, left: float) -> Any:
+        reading = None if left == math.inf else left
+        connecting = reading if self.connect_timeout is None else min(self.connect_timeout, left)
+        # An adapter of the user's may know no other form than the pair.
+        return urllib3.Timeout(connect=connecting, read=reading) if self._owned else (connecting, reading)
+
+    def _prepare(self, session: requests.Session, headers: Mapping[str, str] | None) -> Prepared:
+        state = None if self._owned else state_of(session)
+        found = self._prepared.get(id(headers))
+        if found is not None and found.kept is headers and found.state == state:
+            return found
+        fields, auth = self._merged(headers)
+        template = session.prepare_request(requests.Request("POST", self.target.url, headers=fields, data=b"{}", auth=auth))
+        template.headers.pop("Cookie", None)
+        if "Cookie" in fields:
+            template.headers["Cookie"] = fields["Cookie"]
+        settings = session.merge_environment_settings(str(template.url), {}, True, None, None)
+        if len(self._prepared) >= 16:
+            self._prepared.clear()
+        found = self._prepared[id(headers)] = Prepared(template, settings, state, headers)
+        return found
+
+    def _merged(self, headers: Mapping[str, str] | None) -> tuple[dict[str, str], Any]:
+        """The headers of one exchange, and the auth to give requests beside them."""
+        fields = dict(self._fields)
+        for name, value in (headers or {}).items():
+            fields = {known: content for known, content in fields.items() if known.lower() != name.lower()}
+            fields[name] = value
+        names = {name.lower() for name in fields} | {name.lower() for name in self._session.headers}
+        if "content-type" not in names:
+            fields["Content-Type"] = CONTENT_TYPE
+        # requests would put the netrc file's user over the header that was asked for.
+        auth = _keep if "authorization" in names else self._auth
+        return fields, auth
+
+    def _read(self, response: requests.Response, ends_by: float) -> bytes:
+        most = self.max_response_size
+        declared = response.headers.get("Content-Length", "")
+        if declared.isascii() and declared.isdigit() and int(declared) > most:
+            raise too_large(most, response.status_code, response.headers)
+        chunks: list[bytes] = []
+        size = 0
+        for chunk in _chunks(response):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most:
+                raise too_large(most, response.status_code, response.headers)
+            if time.monotonic() > ends_by:
+                raise RequestTimeoutError(f"the answer of {self.target.host} took too long")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    raw = response.raw
+    if getattr(response, "_content_consumed", False) or not isinstance(raw, urllib3.BaseHTTPResponse):
+        # A hook has read the body, or an adapter of the user's brought something else.
+        yield from response.iter_content(CHUNK)
+        return
+    while chunk := raw.read(CHUNK, decode_content=True):
+        yield chunk
+
+
+def _keep(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _own_session(target: Target, verify: bool | str, cert: str | tuple[str, str] | None, trust_env: bool) -> requests.Session:
+    if not isinstance(verify, (bool, str)):
+        raise TypeError(f"verify must be True, False or a path, got {type(verify).__name__}; for a TLS context of yours give a session")
+    for path in (verify, *((cert,) if isinstance(cert, str) else cert or ())):
+        if isinstance(path, str) and not Path(path).exists():
+            raise ValueError(f"verify and cert must be paths that exist, got {path!r}")
+    session = requests.Session()
+    adapter = LimitedAdapter(POOL_SIZE)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    proxy = target.environment_proxy() if trust_env else None
+    if proxy is not None:
+        session.proxies = {target.scheme: proxy}
+    session.verify = session.merge_environment_settings(target.url, {}, True, verify, None)["verify"] if trust_env else verify
+    session.cert = cert
+    # The environment was read above, for this one endpoint.
+    session.trust_env = False
+    return session
+
+
+class Client(_Client):
+    """A JSON-RPC client over requests. Threads may share one.
+
+    :param url: the endpoint, an absolute http or https URL. The other parameters are those of
+        :class:`RequestsBackend` and of :class:`rpcretry.Client`.
+    :raises TypeError, ValueError: naming the parameter and the fix.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: requests.Session | None = None,
+        headers: HeadersLike | None = None,
+        auth: Auth | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        connect_timeout: float | None = CONNECT_TIMEOUT,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        trust_env: bool = True,
+        max_response_size: int = MAX_RESPONSE_SIZE,
+        retry_strategy: RetryStrategy | None = None,
+        deadline: float | None = None,
+        layers: Layer | Iterable[Layer] = (),
+        on_event: Sink | Iterable[Sink] | None = None,
+        ids: IdSource | Iterator[RequestId] | None = None,
+        errors: Iterable[type[JsonRpcError]] = (),
+        codec: Codec | None = None,
+    ) -> None:
+        backend = RequestsBackend(
+            url,
+            session=session,
+            headers=headers,
+            auth=auth,
+            connect_timeout=connect_timeout,
+            verify=verify,
+            cert=cert,
+            trust_env=trust_env,
+            max_response_size=max_response_size,
+        )
+        super().__init__(
+            backend,
+            retry_strategy=retry_strategy,
+            timeout=timeout,
+            deadline=deadline,
+            layers=layers,
+            on_event=on_event,
+            ids=ids,
+            errors=errors,
+            codec=codec,
+        )
