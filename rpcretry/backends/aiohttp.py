@@ -37,7 +37,7 @@ from ..events import Sink
 from ..messages import RequestId
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
-from ..transport import Exchange, Reply
+from ..transport import Exchange, Headers, Reply
 from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
 
 __all__ = ["AiohttpBackend", "Client"]
@@ -50,6 +50,8 @@ class _Body(Payload):
     """
 
     _default_content_type = CONTENT_TYPE
+    # Bytes hold nothing open.
+    _autoclose = True
 
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
@@ -117,6 +119,8 @@ class AiohttpBackend:
         own_env = trust_env and self._owned
         self._proxy = self.target.environment_proxy() if own_env else None
         fields = self.target.fields(headers, None if auth is None else as_pair(auth), trust_env=own_env)
+        if self._owned and "content-type" not in fields:
+            fields = Headers([*fields.items(), ("Content-Type", CONTENT_TYPE)])
         self._fields: CIMultiDict[str] = CIMultiDict(fields)
         self._url = URL(self.target.url)
 
@@ -141,21 +145,23 @@ class AiohttpBackend:
         body = _Body(exchange.body)
         try:
             async with asyncio.timeout_at(None if left == math.inf else loop.time() + left):
-                async with session.post(
+                response = await session.post(
                     self._url,
                     data=body,
-                    headers=self._merged(session, exchange.headers),
+                    headers=exchange.headers if self._owned else self._merged(session, exchange.headers),
                     allow_redirects=False,
                     raise_for_status=False,
                     timeout=self._timeout,
                     ssl=self._ssl,
                     proxy=self._proxy,
-                ) as response:
+                )
+                try:
                     if response.status in REDIRECTS and "Location" in response.headers:
-                        # Closed, not released: a body that is not read must not be waited for.
-                        response.close()
                         return Reply(b"", response.status, response.headers)
                     return Reply(await self._read(response), response.status, response.headers)
+                finally:
+                    # After a whole body the connection is back in the pool, and this closes nothing.
+                    response.close()
         except TimeoutError as problem:
             redact(problem, self.target.secret)
             raise self._timed_out(problem, body) from problem
@@ -170,7 +176,7 @@ class AiohttpBackend:
             connector = aiohttp.TCPConnector(limit=self._limit)
             # Cookies of hosts without a name, too: requests keeps them, and so do the two backends alike.
             jar = aiohttp.CookieJar(unsafe=True)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, timeout=self._timeout)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, timeout=self._timeout, headers=self._fields)
             self._loop = loop
         elif self._loop is None:
             self._loop = getattr(self._session, "_loop", loop)
@@ -182,19 +188,15 @@ class AiohttpBackend:
         return self._session
 
     def _merged(self, session: aiohttp.ClientSession, headers: Mapping[str, str] | None) -> CIMultiDict[str]:
-        fields = self._fields
-        if headers:
-            fields = fields.copy()
-            fields.update(headers)
-        if "Content-Type" not in fields and not (not self._owned and "Content-Type" in session.headers):
-            fields = fields.copy()
+        fields = self._fields.copy()
+        fields.update(headers or {})
+        if "Content-Type" not in fields and "Content-Type" not in session.headers:
             fields["Content-Type"] = CONTENT_TYPE
         return fields
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         most, content = self.max_response_size, response.content
         if response.content_length is not None and response.content_length > most:
-            response.close()
             raise too_large(most, response.status, response.headers)
         first = await content.readany()
         if content.at_eof():
@@ -208,7 +210,6 @@ class AiohttpBackend:
                 return b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
-        response.close()
         raise too_large(most, response.status, response.headers)
 
     # --- failing ---

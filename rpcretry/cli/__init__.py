@@ -34,5 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return UNUSABLE
         app(args=None if argv is None else list(argv), prog_name="rpcretry")
     except KeyboardInterrupt:
+        print("rpcretry: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import errno
 import random
-import sys
 from importlib import import_module
 from typing import Annotated
 
@@ -78,40 +77,46 @@ def demo(
       rpcretry demo | tee demo.txt   plain lines, no colour
     """
     backends = ["requests", "aiohttp"] if backend is BackendChoice.both else [backend.value]
-    _require(backends)
-    from .demo import CannotListenError, run
-    from .report import make_report
-
     try:
-        succeeded = run(backends, random.SystemRandom().randrange(1_000_000) if seed is None else seed, make_report())
+        succeeded = _demo(backends, random.SystemRandom().randrange(1_000_000) if seed is None else seed)
     except KeyboardInterrupt:
-        typer.echo("\nrpcretry: interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except CannotListenError as problem:
-        typer.echo(f"rpcretry: the demo cannot listen on 127.0.0.1: {problem}", err=True)
-        raise typer.Exit(1) from None
+        raise _failure("interrupted", INTERRUPTED) from None
     except OSError as problem:
         if problem.errno == errno.EPIPE:
             # Typer ends quietly for a reader that has left, such as head.
             raise
-        typer.echo(f"rpcretry: the demo broke off: {problem}", err=True)
-        raise typer.Exit(1) from None
+        raise _failure(f"the demo broke off: {problem}") from None
     raise typer.Exit(0 if succeeded else 1)
 
 
 # Further commands (call, backoff, simulate) go here, each with a module of its name beside demo.py.
 
 
+def _failure(message: str, code: int = 1) -> typer.Exit:
+    """Say why on standard error, in one line."""
+    typer.echo(f"rpcretry: {message}", err=True)
+    return typer.Exit(code)
+
+
+def _demo(backends: list[str], seed: int) -> bool:
+    _require(backends)
+    from .demo import CannotListenError, run
+    from .report import make_report
+
+    try:
+        return run(backends, seed, make_report())
+    except CannotListenError as problem:
+        raise _failure(f"the demo cannot listen on 127.0.0.1: {problem}") from None
+
+
 def _require(libraries: list[str]) -> None:
-    """Exit with one line where an HTTP library is missing."""
+    """Exit where an HTTP library is missing, saying how to mend that."""
     missing = [name for name in libraries if not _can_import(name)]
-    if not missing:
-        return
-    present = [name for name in libraries if name not in missing]
-    hint = f" (or run it with: --backend {present[0]})" if present else ""
-    names, extras = " and ".join(missing), ",".join(sorted(missing))
-    typer.echo(f'rpcretry: the demo needs {names}; install with: pip install "rpcretry[{extras}]"{hint}', err=True)
-    sys.exit(UNUSABLE)
+    if missing:
+        present = [name for name in libraries if name not in missing]
+        hint = f" (or run it with: --backend {present[0]})" if present else ""
+        names, extras = " and ".join(missing), ",".join(sorted(missing))
+        raise _failure(f'the demo needs {names}; install with: pip install "rpcretry[{extras}]"{hint}', UNUSABLE)
 
 
 def _can_import(name: str) -> bool:

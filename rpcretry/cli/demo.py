@@ -200,8 +200,8 @@ def run(backends: Sequence[str], seed: int, report: Report, scenarios: Sequence[
         server = MisbehavingServer(METHODS)
     except OSError as problem:
         raise CannotListenError(str(problem)) from problem
-    report.opened(seed)
     with server:
+        report.opened(seed)
         for name in backends:
             report.backend(name)
             here = _Run(name, server, seed, report, scenarios)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import IO, Final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -186,7 +187,15 @@ class ColourReport(PlainReport):
             drawn.add_column(column, justify="left" if index == 0 else "right", style=styles.get(column, ""))
         for row in rows:
             drawn.add_row(*row, style=HEAD if row[0] == "total" else "", end_section=row is rows[-2] if len(rows) > 1 else False)
-        self._console.print(drawn)
+        if _too_narrow(self._console, drawn):
+            super().summary(rows)
+        else:
+            self._console.print(drawn)
+
+
+def _too_narrow(console: Console, drawn: Table) -> bool:
+    """Whether rich would have to cut the table's words."""
+    return Measurement.get(console, console.options.update(width=10_000), drawn).maximum > console.width
 
 
 def _executed(result: Result) -> str:

@@ -7,14 +7,14 @@ negative, never NaN and never more than ``max_value``; growth without a ``max_va
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
-import random
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from .._check import callable_with, count, number
-from .jitter import JitterLike, as_jitter
+from .jitter import JitterLike, as_jitter, uniform
 
 __all__ = [
     "LONGEST",
@@ -84,7 +84,7 @@ class Backoff:
 
         def __new__(cls, *args, **kwargs):
             for name in kwargs:
-                if name not in cls.__dataclass_fields__ and name in _SYNONYMS:
+                if name in _SYNONYMS and name not in inspect.signature(cls.__init__).parameters:
                     raise TypeError(f"{cls.__name__} has no parameter {name!r}; here it is called {_SYNONYMS[name]}")
             return super().__new__(cls)
 
@@ -149,7 +149,11 @@ class _FunctionBackoff(Backoff):
 
     def _delays(self) -> Iterator[float]:
         for attempt in itertools.count(1):
-            delay = self.function(attempt)
+            try:
+                delay = self.function(attempt)
+            except OverflowError:
+                # 2.0 ** attempt fails at 1024; what it means by then is the longest delay there is.
+                delay = self.cap
             if delay is None:
                 return
             yield delay
@@ -269,11 +273,13 @@ class DecorrelatedJitterBackoff(Backoff):
 
     base: float = 0.1
     max_value: float | None = dataclasses.field(default=20.0, kw_only=True)
-    random: Callable[[], float] = dataclasses.field(default=random.random, kw_only=True)
+    random: Callable[[], float] = dataclasses.field(default=uniform, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         number("base", self.base, above=0)
+        if self.base >= self.cap:
+            raise ValueError(f"base must be less than max_value, or nothing is left to draw from, got base={self.base!r} and max_value={self.cap:g}")
         callable_with("random", self.random, 0, "pass random.Random(seed).random")
 
     def __call__(self) -> Iterator[float]:

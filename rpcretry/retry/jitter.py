@@ -16,13 +16,26 @@ from .._check import callable_with, number
 __all__ = ["AdditiveJitter", "EqualJitter", "FullJitter", "Jitter", "JitterLike", "ProportionalJitter"]
 
 
+# Where no number is taken any more that adds up to a delay.
+_MOST = 1e9
+
+
+def uniform() -> float:
+    """A number in [0, 1) from the random module's own source.
+
+    A function of ours, since :func:`random.random` pickles with the state of its source: processes that are
+    handed one strategy would all draw the same delays.
+    """
+    return random.random()
+
+
 class Jitter(abc.ABC):
     """Turns a capped delay into the one to wait. Subclass it with ``__call__``.
 
     :param random: a source of numbers in [0, 1), to have it repeatable: ``random.Random(7).random``.
     """
 
-    def __init__(self, *, random: Callable[[], float] = random.random) -> None:
+    def __init__(self, *, random: Callable[[], float] = uniform) -> None:
         callable_with("random", random, 0, "pass random.Random(seed).random")
         self.random = random
 
@@ -54,7 +67,7 @@ class ProportionalJitter(Jitter):
     :param proportion: in (0, 1]; 0.1 makes 1 s anything from 0.9 s to 1.1 s.
     """
 
-    def __init__(self, proportion: float, *, random: Callable[[], float] = random.random) -> None:
+    def __init__(self, proportion: float, *, random: Callable[[], float] = uniform) -> None:
         super().__init__(random=random)
         self.proportion = number("proportion", proportion, above=0, most=1)
 
@@ -71,7 +84,7 @@ class AdditiveJitter(Jitter):
     :param most: seconds.
     """
 
-    def __init__(self, most: float, *, random: Callable[[], float] = random.random) -> None:
+    def __init__(self, most: float, *, random: Callable[[], float] = uniform) -> None:
         super().__init__(random=random)
         self.most = number("most", most, above=0)
 
@@ -90,7 +103,12 @@ class _Added(Jitter):
         self.function = function
 
     def __call__(self, delay: float) -> float:
-        return delay + self.function()
+        added = self.function()
+        if isinstance(added, bool) or not isinstance(added, (int, float)):
+            raise TypeError(f"a jitter callable must return a number of seconds, got {type(added).__name__} {added!r:.60}")
+        if added != added:
+            raise ValueError("a jitter callable must return a number of seconds, got NaN")
+        return delay + max(-_MOST, min(added, _MOST))
 
 
 JitterLike: TypeAlias = "bool | float | Jitter | Callable[[], float] | None"

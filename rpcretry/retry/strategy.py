@@ -105,6 +105,7 @@ class RetryStrategy:
         "_exceptions",
         "_explicit",
         "_fatal_codes",
+        "_fatal_library_types",
         "_fatal_types",
         "_globs",
         "_idempotent",
@@ -120,10 +121,14 @@ class RetryStrategy:
     if not TYPE_CHECKING:
 
         def __new__(cls, *args, **kwargs):
+            if cls.__init__ is not RetryStrategy.__init__:
+                # A subclass says itself what it takes.
+                return super().__new__(cls)
+            known = cls.__init__.__kwdefaults__
             for name in kwargs:
-                if name not in cls.__init__.__kwdefaults__:
+                if name not in known:
                     meant = _SYNONYMS.get(name)
-                    hint = f"; here it is {meant}" if meant else closest(name, list(cls.__init__.__kwdefaults__))
+                    hint = f"; here it is {meant}" if meant else closest(name, list(known))
                     raise TypeError(f"RetryStrategy has no parameter {name!r}{hint}")
             if args:
                 raise TypeError("RetryStrategy takes keywords only; write backoff=..., codes=..., exceptions=...")
@@ -152,11 +157,12 @@ class RetryStrategy:
         self._rpc_types = tuple(cls for cls in types if issubclass(cls, JsonRpcError))
         # Through __cause__ only a library's own classes match: its exceptions also derive from builtins, such
         # as ValueError, that mean something else where a user names them.
-        self._library_types = tuple(cls for cls in types if cls.__module__ != "builtins" and not issubclass(cls, RpcRetryError))
+        self._library_types = _foreign(types)
         self._codes = _ranges("codes", _several(codes))
         self._statuses = _ranges("statuses", _several(statuses))
         fatal_items = _several(fatal)
         self._fatal_types = _types("fatal", [item for item in fatal_items if not isinstance(item, (int, range))])
+        self._fatal_library_types = _foreign(self._fatal_types)
         self._fatal_codes = _ranges("fatal", [item for item in fatal_items if isinstance(item, (int, range))])
         if when is not None:
             callable_with("when", when, 2, "it gets the outcome and the number of the try")
@@ -203,11 +209,9 @@ class RetryStrategy:
 
     def matches(self, error: Exception) -> str | None:
         """What about *error* asks for another try: ``"code"``, ``"status"`` or ``"exception"``; ``None`` for nothing."""
-        if isinstance(error, self._fatal_types):
+        if self._is_fatal(error):
             return None
         if isinstance(error, JsonRpcError):
-            if _within(error.code, self._fatal_codes):
-                return None
             if _within(error.code, self._codes):
                 return "code"
             status = error.status
@@ -237,13 +241,18 @@ class RetryStrategy:
             delay = None if answer is True else within(answer)
         if member.delays is None:
             member.delays = iter(self.backoff())
-        drawn = next(member.delays, None)
-        if drawn is None:
+        try:
+            drawn = next(member.delays)
+        except StopIteration:
             return Stop("attempts")
         return Retry(within(drawn) if delay is None else delay, reason)
 
     def _is_fatal(self, error: Exception | None) -> bool:
-        return isinstance(error, self._fatal_types) or (isinstance(error, JsonRpcError) and _within(error.code, self._fatal_codes))
+        if isinstance(error, self._fatal_types):
+            return True
+        if isinstance(error, JsonRpcError):
+            return _within(error.code, self._fatal_codes)
+        return isinstance(error, TransportError) and isinstance(error.__cause__, self._fatal_library_types)
 
 
 def _several(value: Any) -> list[Any]:
@@ -264,6 +273,10 @@ def _types(name: str, items: Iterable[object]) -> tuple[type[Exception], ...]:
             raise TypeError(f"{name} takes subclasses of Exception, got {item.__name__}: cancellation and interrupts are never retried")
         found.append(item)
     return tuple(found)
+
+
+def _foreign(types: Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
+    return tuple(cls for cls in types if cls.__module__ != "builtins" and not issubclass(cls, RpcRetryError))
 
 
 def _ranges(name: str, items: Iterable[object]) -> tuple[frozenset[int], tuple[range, ...]]:
