@@ -6,108 +6,27 @@ it means, or a :class:`~rpcretry.ProtocolError` or :class:`~rpcretry.HTTPStatusE
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import from_json
 
+from ._json import Codec, JsonCodec
 from ._unset import UNSET
-from .errors import (
-    Delivery,
-    HTTPStatusError,
-    IdentityError,
-    JsonRpcError,
-    MissingResponseError,
-    ProtocolError,
-    RedirectError,
-    Registry,
-    error_class,
-)
-from .messages import Request, RequestId
+from .errors import Delivery, HTTPStatusError, IdentityError, JsonRpcError, MissingResponseError, ProtocolError, RedirectError, Registry, error_class
+from .messages import Request, RequestId, fresh
 from .transport import Exchange, Headers, Reply
 
 __all__ = ["Codec", "JsonCodec", "encode_batch", "encode_request", "read_batch", "read_notification", "read_single"]
 
 EXCERPT = 120
-LETTER_N, LETTER_I = b"NI"
+_SLASH = r"(?:\\?/|&#x2f;|&#47;)"
+_LOCATION = re.compile(rf"(?<![\w<])(?:[a-z][a-z0-9+.-]*:{_SLASH})?{_SLASH}[^\s\"'<>]+", re.IGNORECASE)
+STRUCTURED = frozenset({list, tuple, dict})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-class Codec(Protocol):
-    """How values become bytes. Bring another with ``Client(codec=...)``."""
-
-    def dumps(self, value: object, /) -> bytes:
-        """Write *value* as JSON. Raises TypeError or ValueError for what JSON has no place for."""
-
-    def loads(self, body: bytes, charset: str | None, /) -> object:
-        """Read JSON. Raises ValueError for what is none; *charset* is the one that the content type names."""
-
-
-class JsonCodec:
-    """pydantic_core's JSON, about five times as fast as :mod:`json` on small messages.
-
-    pydantic_core writes NaN and infinity, which are no JSON, and does not read or write lone surrogates,
-    nesting deeper than 200, or a byte order mark: the first are refused here, and for the others
-    :mod:`json` is asked before giving up.
-    """
-
-    def dumps(self, value: object, /) -> bytes:
-        try:
-            body = to_json(value)
-        except PydanticSerializationError as problem:
-            body = self._dumps_slowly(value, problem)
-        # Looking for one byte first is ten times as fast as looking for the words.
-        if (LETTER_N in body and b"NaN" in body) or (LETTER_I in body and b"Infinity" in body):
-            # Seldom: the words may also stand in a string, which only a parser can tell.
-            json.loads(body, parse_constant=_refuse_constant)
-        return body
-
-    @staticmethod
-    def _dumps_slowly(value: object, problem: Exception) -> bytes:
-        try:
-            return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_jsonable).encode()
-        except RecursionError:
-            raise ValueError("the value is nested too deeply, or in a circle") from None
-        except (TypeError, ValueError) as again:
-            reason = str(problem).removeprefix("Error serializing to JSON: ")
-            raise (TypeError if isinstance(again, TypeError) else ValueError)(reason) from None
-
-    def loads(self, body: bytes, charset: str | None = None, /) -> object:
-        try:
-            return from_json(body)
-        except ValueError:
-            return self._loads_slowly(body, charset)
-
-    @staticmethod
-    def _loads_slowly(body: bytes, charset: str | None) -> object:
-        try:
-            return json.loads(body)
-        except UnicodeDecodeError:
-            if charset is None:
-                raise
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        try:
-            return json.loads(body.decode(charset))
-        except (LookupError, RecursionError) as problem:
-            raise ValueError(str(problem)) from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} has no place in JSON; send null or a string instead")
-
-
-def _jsonable(value: object) -> object:
-    plain = to_jsonable_python(value)
-    if plain is value:
-        raise TypeError(f"Unable to serialize unknown type: {type(value)}")
-    return plain
-
-
-# --- writing -------------------------------------------------------------------------------------
 
 
 def encode_request(codec: Codec, request: Request) -> bytes:
@@ -125,9 +44,9 @@ def encode_request(codec: Codec, request: Request) -> bytes:
     try:
         body = codec.dumps(document)
     except (TypeError, ValueError) as problem:
-        kind = TypeError if isinstance(problem, TypeError) or "unknown type" in str(problem) else ValueError
+        kind = TypeError if isinstance(problem, TypeError) else ValueError
         raise kind(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
-    if params is not UNSET and not isinstance(params, (list, tuple, dict)):
+    if params is not UNSET and type(params) not in STRUCTURED:
         _check_structured(codec, request, body)
     return body
 
@@ -143,9 +62,6 @@ def _check_structured(codec: Codec, request: Request, body: bytes) -> None:
 def encode_batch(fragments: Sequence[bytes]) -> bytes:
     """Join encoded requests into a batch."""
     return b"[" + b",".join(fragments) + b"]"
-
-
-# --- reading -------------------------------------------------------------------------------------
 
 
 class Reader:
@@ -174,17 +90,16 @@ class Reader:
             raise _unreadable(reply, "an empty body")
         try:
             return self.codec.loads(body, None)
-        except ValueError as first:
-            charset = _charset(reply.headers)
-            problem: Exception = first
-            if charset is not None:
-                try:
-                    return self.codec.loads(body, charset)
-                except ValueError as second:
-                    problem = second
-            raise _unreadable(reply, f"a body that is no JSON ({problem!s:.80})") from None
+        except ValueError as problem:
+            what = f"a body that is no JSON ({problem!s:.80})"
         except Exception as problem:
             raise _unreadable(reply, f"a body that the codec cannot read ({type(problem).__name__}: {problem!s:.80})") from problem
+        charset = _charset(reply.headers)
+        if charset is not None:
+            # Servers choose the charset, and some of Python's raise what no caller expects.
+            with contextlib.suppress(Exception):
+                return self.codec.loads(body, charset)
+        raise _unreadable(reply, what)
 
     def error_of(self, document: dict[Any, Any], reply: Reply) -> JsonRpcError | None:
         """The error in a JSON-RPC answer, whatever shape it has; ``None`` where there is none."""
@@ -291,12 +206,9 @@ def read_notification(reader: Reader, reply: Reply) -> None:
     """
     if 200 <= reply.status < 300:
         return
-    if _delivery(reply) is Delivery.REJECTED:
+    if rejected(reply.status, reply.headers) is Delivery.REJECTED:
         raise _unreadable(reply, "a refusal")
-    try:
-        document = reader.parse(reply)
-    except ProtocolError:
-        return
+    document = reader.parse(reply)
     answers = document if isinstance(document, list) else [document]
     if not any(isinstance(answer, dict) and _is_envelope(answer, reply) for answer in answers):
         raise _unreadable(reply, "JSON that is no JSON-RPC answer")
@@ -314,13 +226,10 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
         return [None] * len(exchange.requests)
     document = reader.parse(reply)
     whole: JsonRpcError | None = None
-    lone = False
-    if isinstance(document, dict):
-        if not _is_envelope(document, reply):
-            raise _unreadable(reply, "JSON that is no JSON-RPC answer")
-        if "id" not in document or document["id"] is None:
+    bare = isinstance(document, dict)
+    if bare:
+        if document.get("id") is None:
             whole = reader.error_of(document, reply)
-        lone = len(exchange.ids) > 1 and document.get("id") in exchange.ids
         document = [document]
     elif not isinstance(document, list):
         raise _unreadable(reply, f"a JSON {_kind(document)}")
@@ -332,11 +241,11 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
     foreign: list[object] = []
     for answer in document:
         id = answer.get("id") if isinstance(answer, dict) else None
-        if (type(id) is int or type(id) is str) and id in asked:
+        if isinstance(id, (int, str)) and _is_one_of(id, asked):
             if id in answers:
                 twice.add(id)
             answers[id] = answer
-            if not lone:
+            if not bare or len(asked) == 1:
                 continue
         # A lone error for the first of several is most likely meant for all, but that is no proof.
         error = reader.error_of(answer, reply) if isinstance(answer, dict) else None
@@ -345,61 +254,76 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
         if error is None or id is not None:
             foreign.append(id)
 
-    explained = whole or _shared_reason(nameless, foreign, len(asked) - len(answers), len(exchange.requests) - len(asked))
+    if not answers and (bare or not 200 <= reply.status < 300) and not any(isinstance(answer, dict) and _is_envelope(answer, reply) for answer in document):
+        raise _unreadable(reply, "JSON that is no JSON-RPC answer")
+    headers = Headers(reply.headers)
+    explained = whole or _shared_reason(nameless, foreign, len(asked), len(answers), len(exchange.requests) - len(asked))
     outcomes: list[Any] = []
     for request in exchange.requests:
         wanted = request._id
         if wanted is None:
             outcomes.append(None)
         elif wanted in twice:
-            outcomes.append(IdentityError(f"the server answered id {wanted!r} more than once", status=reply.status))
+            outcomes.append(IdentityError(f"the server answered id {wanted!r:.40} more than once", status=reply.status, headers=headers))
         elif wanted in answers:
-            outcomes.append(_member(reader, answers[wanted], reply))
+            outcomes.append(_member(reader, answers[wanted], reply, headers))
         elif wanted is UNSET:
             raise RuntimeError("a request went out without an id")
         elif explained is not None:
-            outcomes.append(_again(explained))
+            outcomes.append(fresh(explained))
         else:
-            outcomes.append(_missing(wanted, reply, nameless, [id for id in foreign if id not in exchange.ids]))
+            outcomes.append(_missing(wanted, reply, headers, nameless, [id for id in foreign if id is not None and not _is_one_of(id, asked)]))
     return outcomes
 
 
-def _member(reader: Reader, answer: dict[Any, Any], reply: Reply) -> Any:
+def _is_one_of(id: object, asked: Collection[RequestId]) -> bool:
+    return (type(id) is int or type(id) is str) and id in asked
+
+
+def _member(reader: Reader, answer: dict[Any, Any], reply: Reply, headers: Headers) -> Any:
     error = reader.error_of(answer, reply)
     if error is not None:
         return error
     if "result" not in answer:
-        return ProtocolError(f"the answer to id {answer['id']!r} has neither result nor error", status=reply.status)
+        return ProtocolError(f"the answer to id {answer['id']!r:.40} has neither result nor error", status=reply.status, headers=headers)
     return answer["result"]
 
 
-def _shared_reason(nameless: list[JsonRpcError], foreign: list[object], unanswered: int, notifications: int) -> JsonRpcError | None:
+def _shared_reason(nameless: list[JsonRpcError], foreign: list[object], asked: int, answered: int, notifications: int) -> JsonRpcError | None:
     """The null-id error that must be the answer to every request that got none.
 
     Only where nothing else can be meant: a server that answers notifications, too, with null-id errors, or
     answers ids that nobody asked for, leaves open which request an error belongs to.
     """
-    if not nameless or foreign or notifications or len({error.code for error in nameless}) > 1:
+    if not nameless or foreign or notifications:
         return None
-    return nameless[0] if len(nameless) in (1, unanswered) else None
+    first = nameless[0]
+    if any((type(error), error.code, error.message) != (type(first), first.code, first.message) for error in nameless):
+        return None
+    if len(nameless) != asked - answered and (answered or len(nameless) > 1):
+        return None
+    if any(error.data != first.data for error in nameless):
+        # Which of them is whose remains unknown, so that nobody gets another request's.
+        first = fresh(first)
+        first.data = UNSET
+    return first
 
 
-def _again(error: JsonRpcError) -> JsonRpcError:
-    return _build(type(error), error.message, error.code, error.data, error.status, error.headers)
-
-
-def _missing(id: RequestId, reply: Reply, nameless: list[JsonRpcError], foreign: list[object]) -> MissingResponseError:
-    reasons = "; ".join(str(error) for error in nameless[:3])
+def _missing(id: RequestId, reply: Reply, headers: Headers, nameless: list[JsonRpcError], foreign: list[object]) -> MissingResponseError:
+    reasons = "; ".join(f"{error!s:.120}" for error in nameless[:3])
     also = f", but said: {reasons}" if reasons else ""
     others = f", and answered ids that were not asked for: {foreign[:3]!r:.60}" if foreign else ""
-    return MissingResponseError(f"the server left the request with id {id!r} unanswered{also}{others}", status=reply.status, errors=nameless)
+    message = f"the server left the request with id {id!r:.40} unanswered{also}{others}"
+    return MissingResponseError(message, status=reply.status, headers=headers, errors=nameless)
 
 
 def _is_envelope(document: dict[Any, Any], reply: Reply) -> bool:
     """Whether the object is a JSON-RPC answer, rather than an error page that happens to be JSON."""
     error = document.get("error")
-    if isinstance(error, dict) and _code(error.get("code")) is not None:
+    code = _code(error.get("code")) if isinstance(error, dict) else None
+    if code is not None and code != reply.status:
         return True
+    # {"error": {"code": 503}} under HTTP 503 is how gateways write their error pages.
     if "jsonrpc" in document:
         return "result" in document or error is not None
     return 200 <= reply.status < 300 and ("result" in document or error is not None)
@@ -410,18 +334,20 @@ def _foreign(reply: Reply, id: RequestId, found: object, what: str, errors: Sequ
         f"the server answered id {found!r:.40} to the request with id {id!r:.40}: {what:.120}",
         status=reply.status,
         headers=Headers(reply.headers),
-        excerpt=_excerpt(reply.body),
+        excerpt=excerpt_of(reply.body),
         errors=errors,
     )
 
 
 def _unreadable(reply: Reply, what: str) -> ProtocolError | HTTPStatusError:
-    excerpt = _excerpt(reply.body)
+    excerpt = excerpt_of(reply.body)
     headers = Headers(reply.headers)
     quoted = f": {excerpt}" if excerpt else ""
     if 200 <= reply.status < 300:
         return ProtocolError(f"HTTP {reply.status} with {what}{quoted}", status=reply.status, headers=headers, excerpt=excerpt)
-    return HTTPStatusError(f"HTTP {reply.status}{quoted}", status=reply.status, headers=headers, excerpt=excerpt, delivery=_delivery(reply))
+    return HTTPStatusError(
+        f"HTTP {reply.status}{quoted}", status=reply.status, headers=headers, excerpt=excerpt, delivery=rejected(reply.status, reply.headers)
+    )
 
 
 def _redirect(reply: Reply) -> HTTPStatusError:
@@ -433,14 +359,10 @@ def _redirect(reply: Reply) -> HTTPStatusError:
         host = urlsplit(location).netloc.rpartition("@")[2]
     except ValueError:
         host = ""
-    where = f"to host {host}" if host else "within the same host" if location else "without a Location"
+    where = f"to host {_printable(host):.100}" if host else "within the same host" if location else "without a Location"
     return RedirectError(
         f"HTTP {reply.status}: the server redirects {where}; a POST is not redirected, give the client the final URL", status=reply.status, headers=headers
     )
-
-
-def _delivery(reply: Reply) -> Delivery:
-    return rejected(reply.status, reply.headers)
 
 
 def rejected(status: int, headers: Mapping[str, str]) -> Delivery:
@@ -455,10 +377,15 @@ def _charset(headers: Mapping[str, str]) -> str | None:
     return found[1] if found else None
 
 
-def _excerpt(body: bytes) -> str:
-    text = " ".join(body[: 4 * EXCERPT].decode("utf-8", "replace").split())
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+def excerpt_of(body: bytes) -> str:
+    """The first characters of *body*, short and printable, and without the URLs and paths that error pages repeat."""
+    text = _printable(" ".join(body[: 4 * EXCERPT].decode("utf-8", "replace").split()))
+    text = _LOCATION.sub("…", text)
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _kind(document: object) -> str:

@@ -38,9 +38,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ._unset import UNSET
+from .transport import Headers
 
 __all__ = [
     "CertificateError",
@@ -91,8 +92,22 @@ class RpcRetryError(Exception):
 
     delivery: Delivery = Delivery.MAYBE_EXECUTED
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own calls the class with its args, which fails for a subclass whose __init__ takes others.
+        state = dict(self.__dict__)
+        if "__notes__" in state:
+            state["__notes__"] = list(state["__notes__"])
+        if isinstance(state.get("headers"), Mapping):
+            # Those of an HTTP library need not pickle.
+            state["headers"] = Headers(state["headers"])
+        return _restored, (type(self), self.args, state)
 
-# --- answers of the server -----------------------------------------------------------------------
+
+def _restored(cls: type[RpcRetryError], args: tuple[object, ...], state: dict[str, object]) -> RpcRetryError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class JsonRpcError(RpcRetryError):
@@ -113,13 +128,7 @@ class JsonRpcError(RpcRetryError):
     MESSAGE: ClassVar[str] = ""
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        code: int | None = None,
-        data: object = UNSET,
-        status: int | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, message: str = "", *, code: int | None = None, data: object = UNSET, status: int | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(message)
         if code is None:
@@ -223,7 +232,7 @@ class HTTPStatusError(RpcRetryError):
 
     :param status: the HTTP status.
     :param headers: the HTTP headers of the answer.
-    :param excerpt: the first characters of the body.
+    :param excerpt: the first characters of the body, without the URLs and paths in it.
     """
 
     def __init__(
@@ -251,7 +260,7 @@ class ProtocolError(RpcRetryError):
 
     :param status: the HTTP status, where the backend knows one.
     :param headers: the HTTP headers of the answer.
-    :param excerpt: the first characters of the body.
+    :param excerpt: the first characters of the body, without the URLs and paths in it.
     :param errors: what the server itself gave as the reason, where it did.
     """
 
@@ -294,9 +303,6 @@ class ResultValidationError(ProtocolError):
         super().__init__(message, status=status)
         self.result: object = result
         self.details: tuple[Mapping[str, object], ...] = tuple(details)
-
-
-# --- transport -----------------------------------------------------------------------------------
 
 
 class TransportError(RpcRetryError):
@@ -344,9 +350,6 @@ class InvalidTargetError(TransportError, ValueError):
 
     delivery = Delivery.NOT_SENT
     permanent = True
-
-
-# --- decisions -----------------------------------------------------------------------------------
 
 
 class Refused(RpcRetryError):

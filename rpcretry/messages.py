@@ -13,16 +13,19 @@ __all__ = ["BatchRequest", "BatchResponse", "Params", "Request", "RequestId", "R
 
 RequestId: TypeAlias = int | str
 T = TypeVar("T")
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 Params: TypeAlias = Sequence[object] | Mapping[str, object] | object
 
 
-def _fresh(error: BaseException) -> BaseException:
+def fresh(error: ErrorT) -> ErrorT:
     """A copy to raise: one exception instance raised twice would collect both callers' tracebacks."""
     try:
         twin = copy.copy(error)
     except Exception:
-        # An exception of the user's whose constructor takes other arguments than it stores.
-        return error
+        # Somebody else's exception whose constructor takes other arguments than it stores.
+        twin = type(error).__new__(type(error), *error.args)
+        twin.args = error.args
+        twin.__dict__.update(error.__dict__)
     twin.__cause__, twin.__suppress_context__ = error.__cause__, error.__suppress_context__
     return twin
 
@@ -63,7 +66,7 @@ class Request:
                     if not isinstance(name, str):
                         raise TypeError(f"the names of params must be str, got {type(name).__name__} {name!r:.40}")
         if id is not UNSET and id is not None:
-            check_id(id)
+            id = check_id(id)
         self._method = method
         self._params = params
         self._id = id
@@ -108,10 +111,15 @@ class Request:
 
 
 def check_id(id: object) -> RequestId:
-    """Refuse an id that is neither int nor str: servers turn the others into something else."""
+    """Refuse an id that is neither int nor str: servers turn the others into something else.
+
+    :returns: the plain int or str that a member of an IntEnum or StrEnum is on the wire.
+    """
+    if type(id) is int or type(id) is str:
+        return id
     if isinstance(id, bool) or not isinstance(id, (int, str)):
         raise TypeError(f"id must be an int or a str, got {type(id).__name__} {id!r:.40}; use str(...) for a UUID, and id=None for a notification")
-    return id
+    return int.__int__(id) if isinstance(id, int) else str.__str__(id)
 
 
 def prepared(method: str, params: Params, id: RequestId | None) -> Request:
@@ -174,6 +182,10 @@ class BatchRequest(Sequence[Request]):
         return f"BatchRequest({', '.join(map(repr, self._requests))})"
 
 
+def _said(error: Exception | None) -> tuple[object, ...]:
+    return type(error), getattr(error, "args", None), getattr(error, "code", None), getattr(error, "data", None)
+
+
 class Response(Generic[T]):
     """The answer to one request.
 
@@ -210,7 +222,7 @@ class Response(Generic[T]):
     def result(self) -> T:
         """The result. Raises the error, a new instance at each access, where there is one."""
         if self._error is not None:
-            raise _fresh(self._error)
+            raise fresh(self._error)
         return cast("T", None if self._result is UNSET else self._result)
 
     @property
@@ -249,7 +261,7 @@ class Response(Generic[T]):
         if not isinstance(other, Response):
             return NotImplemented
         mine, theirs = (type(self._id), self._id, self._result), (type(other._id), other._id, other._result)
-        return mine == theirs and repr(self._error) == repr(other._error)
+        return mine == theirs and _said(self._error) == _said(other._error)
 
     def __repr__(self) -> str:
         what = f"error={self._error!r}" if self._error is not None else f"result={self._result!r:.60}"
@@ -294,6 +306,9 @@ class BatchResponse(Sequence[Response[Any]]):
     def is_error(self) -> bool:
         """Whether any request failed."""
         return not self.is_success
+
+    def __eq__(self, other: object) -> bool:
+        return self._responses == other._responses if isinstance(other, BatchResponse) else NotImplemented
 
     def by_id(self, id: RequestId) -> Response[Any]:
         """The response to that id. Raises KeyError where the batch had no such id."""

@@ -48,7 +48,7 @@ class Expected:
 
 
 def _backoff(random: Random) -> ExponentialBackoff:
-    return ExponentialBackoff(attempts=3, base=0.06, factor=2.0, jitter=EqualJitter(random=random))
+    return ExponentialBackoff(attempts=3, base=0.04, factor=2.0, jitter=EqualJitter(random=random))
 
 
 def transient(random: Random) -> RetryStrategy:
