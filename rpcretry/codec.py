@@ -119,7 +119,10 @@ class Reader:
         if number is None:
             number, data = 0, raw
         text = message if isinstance(message, str) else "" if message is None else self._text(message)
-        return _build(error_class(self.registry, number), text, number, data, reply.status, Headers(reply.headers))
+        error = _build(error_class(self.registry, number), text, number, data, reply.status, Headers(reply.headers))
+        if rejected(reply.status, reply.headers) is Delivery.REJECTED:
+            error.delivery = Delivery.REJECTED
+        return error
 
     def _text(self, value: object) -> str:
         try:

@@ -3,7 +3,7 @@
 ::
 
     RpcRetryError
-    ├── JsonRpcError                 the server answered with a JSON-RPC error      MAYBE_EXECUTED
+    ├── JsonRpcError                 the server answered with a JSON-RPC error      MAYBE_EXECUTED, REJECTED
     │   ├── ParseError               -32700
     │   ├── InvalidRequestError      -32600
     │   ├── MethodNotFoundError      -32601
