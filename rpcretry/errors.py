@@ -371,8 +371,6 @@ class DeadlineExceeded(RpcRetryError, TimeoutError):
         self.deadline: float = deadline
         self.elapsed: float = elapsed
         self.attempts: int = attempts
-        if attempts == 0:
-            self.delivery = Delivery.NOT_SENT
 
 
 class RetryExhaustedError(RpcRetryError):

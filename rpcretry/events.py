@@ -42,11 +42,13 @@ class RetryScheduled(Event):
     :ivar delay: seconds until then.
     :ivar reason: why it is tried again.
     :ivar error: the failure; ``None`` where a success was not what the strategy waits for.
+    :ivar members: how many requests of a batch go again; 1 for a single call.
     """
 
     delay: float
     reason: str
     error: Exception | None
+    members: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -137,15 +137,17 @@ class Member:
     :ivar due: when it may go again.
     :ivar verdict: the last verdict on it; ``None`` while it is in flight for the first time.
     :ivar outcome: its last outcome.
+    :ivar delivery: what the server may have done in the tries that failed; ``None`` before one did.
     """
 
-    __slots__ = ("delays", "due", "index", "outcome", "request", "tries", "verdict")
+    __slots__ = ("delays", "delivery", "due", "index", "outcome", "request", "tries", "verdict")
 
     def __init__(self, request: Request | None, index: int = 0) -> None:
         self.request = request
         self.index = index
         self.tries = 0
         self.delays: Iterator[float] | None = None
+        self.delivery: Delivery | None = None
         self.due = 0.0
         self.verdict: Retry | Stop | None = None
         self.outcome: Outcome | None = None

@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ..errors import DeadlineExceeded, Refused, RetryExhaustedError
+from ..errors import DeadlineExceeded, Delivery, HTTPStatusError, Refused, RetryExhaustedError, TransportError
 from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, LoggingSink, RetryScheduled, Sink, log_event, logger, publish
 from ..outcome import Attempt, Member, Outcome, Parking, Retry, Stop, Wait
 from .layer import Layer
@@ -218,6 +218,9 @@ class Engine:
     def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float) -> Retry | Stop:
         member.outcome = outcome
         error, strategy = outcome.error, self.policy.strategy
+        known = member.delivery
+        if error is not None:
+            member.delivery = worse(known, outcome.delivery)
         if isinstance(error, (Refused, DeadlineExceeded)):
             return Stop("refused")
         if isinstance(error, TimeoutError) and now >= self._ends - SLACK:
@@ -226,12 +229,17 @@ class Engine:
             return OK if error is None else Stop("error")
         try:
             verdict = strategy.propose(member, outcome)
+            if isinstance(verdict, Retry) and verdict.reason == "code":
+                # By naming the code the strategy says that the server did not act.
+                member.delivery = worse(known, Delivery.REJECTED)
             for layer in self.policy.judges:
                 if isinstance(verdict, Stop):
                     break
                 judged = layer.judge(attempt, member, outcome, verdict, now)
-                if isinstance(judged, Stop) or judged.delay > verdict.delay:
+                if isinstance(judged, Stop):
                     verdict = judged
+                elif judged.delay > verdict.delay:
+                    verdict = Retry(judged.delay, judged.reason, verdict.held or judged.held)
         except Refused as refusal:
             member.outcome = Outcome(error=caused(refusal, error))
             return Stop("refused")
@@ -316,6 +324,9 @@ class Engine:
 
     def _give_up(self, member: Member, error: Exception, reason: str, now: float) -> Exception:
         strategy = self.policy.strategy
+        if isinstance(error, (TransportError, HTTPStatusError, Refused, DeadlineExceeded)):
+            # A caller reads from it what the server may have done, in whichever of the tries.
+            error.delivery = member.delivery or Delivery.NOT_SENT
         if strategy is None or reason == "error":
             return error
         elapsed = now - self.started
@@ -340,7 +351,7 @@ class Engine:
         first = min(again, key=lambda member: member.due)
         reason = first.verdict.reason if first.verdict else "retry"
         error = first.outcome.error if first.outcome else None
-        self._tell(RetryScheduled(self.operation, self.number, self._max_attempts(), now - self.started, first.due - now, reason, error))
+        self._tell(RetryScheduled(self.operation, self.number, self._max_attempts(), now - self.started, first.due - now, reason, error, len(again)))
 
     def _max_attempts(self) -> int | None:
         strategy = self.policy.strategy
@@ -351,6 +362,12 @@ class Engine:
         if not any(isinstance(sink, LoggingSink) for sink in sinks):
             sinks = (*sinks, log_event)
         publish(sinks, event)
+
+
+def worse(first: Delivery | None, second: Delivery) -> Delivery:
+    """The one that promises less about what the server did."""
+    order = (Delivery.NOT_SENT, Delivery.REJECTED, Delivery.MAYBE_EXECUTED)
+    return second if first is None or order.index(second) > order.index(first) else first
 
 
 def _index(member: Member) -> int:

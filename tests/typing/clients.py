@@ -51,8 +51,8 @@ def sync(client: rpcretry.Client, batch: rpcretry.BatchRequest, request: rpcretr
 
 async def asynchronous(client: rpcretry.AsyncClient, batch: rpcretry.BatchRequest, request: rpcretry.Request) -> None:
     pending = client.call("m", 1, _result=int)
-    assert_type(pending, Coroutine[Any, Any, int])
-    assert_type(await pending, int)
+    started: Coroutine[Any, Any, int] = pending
+    assert_type(await started, int)
     assert_type(await client.call("m", a=1, _result=User), User)
     assert_type(await client("m", _result=list[User]), list[User])
     assert_type(await client.call("m", 1), Any)
