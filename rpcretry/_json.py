@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json, to_json, to_jsonable_python
 
 __all__ = ["Codec", "JsonCodec"]
 
@@ -36,14 +38,14 @@ class JsonCodec:
         try:
             body = to_json(value)
         except PydanticSerializationError:
-            return _dumps_slowly(value)
+            body = _dumps_slowly(value)
         # Looking for one byte first is several times as fast as looking for the words.
         if (LETTER_N in body and b"NaN" in body) or (LETTER_I in body and b"Infinity" in body):
             # Seldom: the words may also stand in a string, which only a parser can tell.
             json.loads(body, parse_constant=_refuse_constant)
         if LETTER_U in body and LETTER_L in body and body.find(b"null") >= 0 and not _is_plain(value):
             # A NaN that hides in a model was written as null, as if the caller had said None.
-            _refuse_hidden(value)
+            _refuse_hidden(value, body)
         return body
 
     def loads(self, body: bytes, charset: str | None = None, /) -> object:
@@ -57,7 +59,9 @@ def _dumps_slowly(value: object) -> bytes:
     try:
         try:
             return _SLOW.encode(value).encode()
-        except TypeError:
+        except TypeError as problem:
+            if not str(problem).startswith("keys must be"):
+                raise
             # Keys that are no strings, which pydantic_core writes and json does not.
             return _STRICT.encode(to_jsonable_python(value, fallback=_plain)).encode()
     except RecursionError:
@@ -92,11 +96,27 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _refuse_hidden(value: object) -> None:
+def _refuse_hidden(value: object, body: bytes) -> None:
     try:
-        _STRICT.encode(to_jsonable_python(value))
-    except ValueError as problem:
-        raise _reason(problem) from None
+        hidden = _became_null(_ANY.to_python(value), json.loads(body))
+    except (ValueError, RecursionError):
+        # Deeper than pydantic_core goes.
+        return
+    if hidden:
+        raise ValueError(NOT_FINITE)
+
+
+def _became_null(value: Any, written: Any) -> bool:
+    """Whether a NaN or an infinity in *value* is a null in what was written of it."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, float):
+        return written is None and not math.isfinite(value)
+    if isinstance(value, Mapping) and isinstance(written, dict):
+        return any(map(_became_null, value.values(), written.values()))
+    if isinstance(value, Collection) and isinstance(written, list):
+        return any(map(_became_null, value, written))
+    return False
 
 
 def _jsonable(value: object) -> object:
@@ -114,6 +134,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"Unable to serialize unknown type: {type(value)}")
 
 
+_ANY = SchemaSerializer(core_schema.any_schema())
 _STRICT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SLOW = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_jsonable)
 

@@ -133,7 +133,10 @@ class Reader:
 
 def _build(cls: type[JsonRpcError], text: str, code: int, data: object, status: int | None, headers: Mapping[str, str] | None) -> JsonRpcError:
     try:
-        return cls(text, code=code, data=data, status=status, headers=headers)
+        error = cls(text, code=code, data=data, status=status, headers=headers)
+        if "headers" not in vars(error):
+            raise TypeError("it did not call super().__init__")
+        return error
     except Exception as problem:
         # The server's error must not be lost behind a mistake in a class of the user's.
         error = JsonRpcError(text, code=code, data=data, status=status, headers=headers)

@@ -203,6 +203,8 @@ def error_registry(errors: Iterable[type[JsonRpcError]] = ()) -> Registry:
     standard = (ParseError, InvalidRequestError, MethodNotFoundError, InvalidParamsError, InternalError, ServerError)
     if isinstance(errors, type):
         raise TypeError(f"errors takes an iterable of classes, got the class {errors.__name__}; write errors=[{errors.__name__}]")
+    if not isinstance(errors, Iterable):
+        raise TypeError(f"errors takes an iterable of classes, got {type(errors).__name__} {errors!r:.60}")
     for cls in (*standard, *errors):
         if not (isinstance(cls, type) and issubclass(cls, JsonRpcError)):
             raise TypeError(f"errors takes subclasses of JsonRpcError, got {cls!r}")

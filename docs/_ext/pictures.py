@@ -18,12 +18,12 @@ import matplotlib as mpl
 
 mpl.use("svg")
 
-import matplotlib.pyplot as plt  # noqa: E402  the drawing surface has to be chosen first
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch  # noqa: E402
-from sphinx.application import Sphinx  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from sphinx.application import Sphinx
 
-from rpcretry.retry import (  # noqa: E402
+from rpcretry.retry import (
     AdditiveJitter,
     Backoff,
     DecorrelatedJitterBackoff,
@@ -104,21 +104,21 @@ STEPS = ("Attempt", "Wait", "Stop")
 PLACES = {
     "begin": (0.0, 0.0),
     "_launch": (1.0, 0.0),
-    "_admit": (2.0, 0.0),
-    "Attempt": (3.3, 0.0),
-    "_hold": (2.0, 1.0),
+    "_admit": (2.1, 0.0),
+    "Attempt": (4.0, 0.0),
     "resume": (0.0, 1.0),
-    "Wait": (1.0, 2.1),
-    "settle": (3.3, 2.1),
-    "_advance": (2.0, 2.1),
-    "_refuse": (2.65, 1.0),
-    "_expire": (2.0, 3.2),
-    "_conclude": (2.65, 3.2),
-    "Stop": (3.3, 3.2),
+    "_hold": (2.1, 1.0),
+    "_refuse": (3.0, 1.0),
+    "Wait": (0.8, 2.1),
+    "_advance": (2.3, 2.1),
+    "settle": (4.0, 2.1),
+    "_expire": (1.6, 3.2),
+    "_conclude": (2.8, 3.2),
+    "Stop": (4.0, 3.2),
 }
 # What the driver does between two steps, which the engine's source does not show.
 BY_DRIVER = {("Attempt", "settle"): "the exchange", ("Wait", "resume"): "time, or a wake"}
-BENDS = {("_admit", "_expire"): 0.55, ("_advance", "_launch"): -0.18, ("resume", "_admit"): -0.1, ("_hold", "Wait"): 0.0, ("_hold", "_expire"): 0.3}
+BENDS = {("_admit", "_expire"): 0.28, ("resume", "_admit"): -0.12, ("_hold", "_expire"): 0.12, ("resume", "_advance"): -0.08}
 
 
 def transitions() -> Iterator[tuple[str, str]]:
@@ -151,23 +151,26 @@ def draw_engine(path: Path) -> None:
     if missing:
         raise ValueError(f"the engine has transitions that the picture has no place for: {', '.join(sorted(missing))}; add them to PLACES")
     figure, axes = plt.subplots(figsize=(8.4, 5.2))
-    for edge in edges:
-        _arrow(axes, edge, color="0.25")
-    for edge, words in BY_DRIVER.items():
-        _arrow(axes, edge, color="tab:blue", dashed=True)
-        (x1, y1), (x2, y2) = PLACES[edge[0]], PLACES[edge[1]]
-        axes.text((x1 + x2) / 2 + 0.06, -(y1 + y2) / 2, words, color="tab:blue", fontsize=9, va="center", ha="left" if x1 == x2 else "right")
+    boxes: dict[str, FancyBboxPatch] = {}
     for name, (x, y) in PLACES.items():
         step, entry = name in STEPS, not name.startswith("_")
         face = "#d7e6f7" if step else "#fdf0d0" if entry else "#f1f1f1"
-        axes.add_patch(FancyBboxPatch((x - 0.25, -y - 0.16), 0.5, 0.32, boxstyle="round,pad=0.03", facecolor=face, edgecolor="0.4", linewidth=1))
+        boxes[name] = FancyBboxPatch((x - 0.23, -y - 0.16), 0.46, 0.32, boxstyle="round,pad=0.03", facecolor=face, edgecolor="0.4", linewidth=1)
+        axes.add_patch(boxes[name])
         axes.text(x, -y, name.removeprefix("_"), ha="center", va="center", fontweight="bold" if step else "normal")
-    axes.set(xlim=(-0.45, 3.75), ylim=(-3.6, 0.35))
+    for edge in edges:
+        _arrow(axes, edge, boxes, color="0.25")
+    for edge, words in BY_DRIVER.items():
+        _arrow(axes, edge, boxes, color="tab:blue", dashed=True)
+        (x1, y1), (x2, y2) = PLACES[edge[0]], PLACES[edge[1]]
+        side, offset = ("left", 0.06) if x1 == x2 else ("right", -0.14)
+        axes.text((x1 + x2) / 2 + offset, -(y1 + y2) / 2, words, color="tab:blue", fontsize=9, va="center", ha=side)
+    axes.set(xlim=(-0.35, 4.45), ylim=(-3.6, 0.35))
     axes.axis("off")
     _save(figure, path)
 
 
-def _arrow(axes: Axes, edge: tuple[str, str], *, color: str, dashed: bool = False) -> None:
+def _arrow(axes: Axes, edge: tuple[str, str], boxes: dict[str, FancyBboxPatch], *, color: str, dashed: bool = False) -> None:
     (x1, y1), (x2, y2) = PLACES[edge[0]], PLACES[edge[1]]
     axes.add_patch(
         FancyArrowPatch(
@@ -175,8 +178,10 @@ def _arrow(axes: Axes, edge: tuple[str, str], *, color: str, dashed: bool = Fals
             (x2, -y2),
             arrowstyle="-|>",
             mutation_scale=12,
-            shrinkA=20,
-            shrinkB=20,
+            patchA=boxes[edge[0]],
+            patchB=boxes[edge[1]],
+            shrinkA=1,
+            shrinkB=1,
             color=color,
             linestyle="--" if dashed else "-",
             connectionstyle=f"arc3,rad={BENDS.get(edge, 0.0)}",

@@ -19,24 +19,30 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-__all__ = ["LimitedAdapter", "limit"]
+__all__ = ["LimitedAdapter", "Progress", "current"]
 
 # Headers and a body up to this many bytes leave in one packet, where urllib3 would send two.
 JOINED = 65_536
+HEAD = 65_536
+RECORD = 16_384
 
 
-class _Limit(threading.local):
-    """The limit of the exchange that this thread is making.
+class Progress:
+    """How far an exchange has come.
 
     :ivar ends_by: on the clock of :func:`time.monotonic`.
     :ivar sent: whether a byte of the request may have gone to a connected socket; ``None`` where no connection of
         this module had a part in it, so that nothing is known.
+    :ivar response: a response that hooks of the user's are looking at.
     """
 
-    ends_by = math.inf
-    sent: bool | None = None
+    __slots__ = ("ends_by", "response", "sent")
 
-    @property
+    def __init__(self, ends_by: float) -> None:
+        self.ends_by = ends_by
+        self.sent: bool | None = None
+        self.response: requests.Response | None = None
+
     def left(self) -> float | None:
         """Seconds left; ``None`` without a limit. Raises TimeoutError when there are none."""
         if self.ends_by == math.inf:
@@ -47,7 +53,13 @@ class _Limit(threading.local):
         return left
 
 
-limit = _Limit()
+class _Current(threading.local):
+    """The exchange that this thread is making; none where somebody uses the session for a request of his own."""
+
+    progress: Progress | None = None
+
+
+current = _Current()
 
 
 class _Rearmed(io.RawIOBase):
@@ -56,13 +68,18 @@ class _Rearmed(io.RawIOBase):
     def __init__(self, raw: Any, sock: socket.socket) -> None:
         self._raw = raw
         self._sock = sock
+        self.ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(limit.left)
+        progress = current.progress
+        if progress is not None:
+            self._sock.settimeout(progress.left())
         count: int | None = self._raw.readinto(buffer)
+        if count == 0:
+            self.ended = True
         return count
 
     def close(self) -> None:
@@ -74,7 +91,15 @@ class _Rearmed(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Rearmed(self.fp.detach(), sock))
+        self._reader = _Rearmed(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._reader.ended:
+            # http.client takes headers that are cut for all that there are, and the body for empty.
+            self.close()
+            raise http.client.RemoteDisconnected("the connection was closed within the headers")
 
 
 if TYPE_CHECKING:
@@ -91,16 +116,25 @@ class _Limited(_Base):
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         self._joins = isinstance(body, bytes) and 0 < len(body) <= JOINED
         self._head = None
-        limit.sent = bool(limit.sent)
-        if self.sock is not None:
-            self.timeout = limit.left
+        progress = current.progress
+        if progress is not None:
+            progress.sent = bool(progress.sent)
+            if self.sock is not None:
+                self.timeout = progress.left()
         super().request(method, url, body, *args, **kwargs)
 
     def connect(self) -> None:
-        limit.sent = bool(limit.sent)
-        super().connect()
-        if self.sock is not None:
-            self.sock.settimeout(limit.left)
+        progress = current.progress
+        if progress is None:
+            super().connect()
+            return
+        sent = bool(progress.sent)
+        try:
+            super().connect()
+        finally:
+            # What a tunnel through a proxy takes is not the request.
+            progress.sent = sent
+        self.sock.settimeout(progress.left())
 
     def send(self, data: Any) -> None:
         if self._joins:
@@ -110,8 +144,19 @@ class _Limited(_Base):
             data, self._head = self._head + data, None
         if self.sock is None and self.auto_open:
             self.connect()
-        limit.sent = True
-        super().send(data)
+        progress = current.progress
+        if progress is None:
+            super().send(data)
+            return
+        progress.sent = True
+        if len(data) <= JOINED + HEAD:
+            super().send(data)
+            return
+        # Over TLS a socket's timeout holds for each record.
+        view = memoryview(data)
+        for start in range(0, len(view), RECORD):
+            self.sock.settimeout(progress.left())
+            super().send(view[start : start + RECORD])
 
 
 class _LimitedHTTP(_Limited, HTTPConnection):
@@ -134,10 +179,9 @@ _POOLS = {"http": _Pool, "https": _SecurePool}
 
 
 class LimitedAdapter(requests.adapters.HTTPAdapter):
-    """For one endpoint, whose pool is looked up once."""
+    """Makes connections that keep to the limit of :data:`current`, to servers and to HTTP proxies."""
 
     def __init__(self, pool_size: int) -> None:
-        self._found: dict[tuple[str, str], Any] = {}
         super().__init__(pool_connections=4, pool_maxsize=pool_size)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
@@ -149,7 +193,3 @@ class LimitedAdapter(requests.adapters.HTTPAdapter):
         if isinstance(manager, urllib3.ProxyManager):
             manager.pool_classes_by_scheme = _POOLS
         return manager
-
-    def close(self) -> None:
-        self._found.clear()
-        super().close()

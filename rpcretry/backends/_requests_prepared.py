@@ -7,16 +7,19 @@ hooks and cookies have their effect.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import requests
+import requests.auth
 import requests.cookies
 from requests.structures import CaseInsensitiveDict
 
 from ..codec import REDIRECTS
+from ._requests_adapter import current
 
-__all__ = ["Prepared", "Redirected", "is_plain", "refuse_redirect", "state_of"]
+__all__ = ["Prepared", "Redirected", "is_plain", "state_of", "watched"]
 
 # The steps of Session.request. A session that overrides one of them gets to do them all.
 STEPS = ("request", "send", "prepare_request", "merge_environment_settings")
@@ -36,10 +39,23 @@ def refuse_redirect(response: requests.Response, *_: Any, **__: Any) -> None:
         raise Redirected(response)
 
 
+def _note(response: requests.Response, *_: Any, **__: Any) -> None:
+    """A response hook: a hook of the user's that raises leaves nobody but us to close the response."""
+    if current.progress is not None:
+        current.progress.response = response
+
+
+def watched(hooks: Any) -> dict[str, list[Any]]:
+    """The response hooks of the user's with ours between and after them."""
+    chosen = [hooks] if callable(hooks) else list(hooks or ())
+    return {"response": [step for hook in chosen for step in (_note, hook)] + [refuse_redirect]}
+
+
 def is_plain(session: requests.Session, auth: object) -> bool:
     """Whether preparing a request once comes to the same as preparing it for each exchange."""
     chosen = auth or session.auth
-    if chosen is not None and not isinstance(chosen, (tuple, requests.auth.HTTPBasicAuth)):
+    # A subclass of HTTPBasicAuth may do anything, such as fetch a token that changes.
+    if chosen is not None and not isinstance(chosen, tuple) and type(chosen) is not requests.auth.HTTPBasicAuth:
         return False
     kind, own = type(session), session.__dict__
     return all(getattr(kind, name) is getattr(requests.Session, name) and name not in own for name in STEPS)
@@ -47,14 +63,16 @@ def is_plain(session: requests.Session, auth: object) -> bool:
 
 def state_of(session: requests.Session) -> object:
     """What a prepared request depends on and the session's owner may change at any time."""
+    auth, params = session.auth, session.params
     return (
         list(session.headers.items()),
-        session.auth,
+        # Both may be changed in place.
+        (auth.username, auth.password) if isinstance(auth, requests.auth.HTTPBasicAuth) else auth,
         dict(session.proxies),
         session.verify,
         session.cert,
-        session.params.copy() if isinstance(session.params, dict) else session.params,
-        {event: list(hooks) for event, hooks in session.hooks.items()},
+        copy.deepcopy(params) if params else None,
+        {event: hooks if callable(hooks) else list(hooks) for event, hooks in session.hooks.items()},
         session.trust_env,
     )
 
@@ -71,7 +89,7 @@ class Prepared:
         self._method = template.method
         self._url = template.url
         self._fields = _Fields(template.headers.items())
-        self._hooks = {"response": [*template.hooks.get("response", []), refuse_redirect]}
+        self._hooks = watched(template.hooks.get("response"))
         self.settings = settings
         self.state = state
         self.kept = kept

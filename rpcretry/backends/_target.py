@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import ipaddress
 import netrc
 import os
 import re
@@ -10,7 +12,7 @@ import traceback
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .._check import count
@@ -66,20 +68,36 @@ class Target(NamedTuple):
         host = parts.hostname if port is None else f"{parts.hostname}:{port}"
         return cls(urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, "")), parts.scheme, host, parts.hostname, auth)
 
-    @property
-    def secret(self) -> str:
-        """The part of the URL that no message may show; empty where there is nothing to hide."""
-        parts = urlsplit(self.url)
-        text = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        return text if len(text) > 1 else ""
+    def secrets(self, *spellings: str) -> tuple[str, ...]:
+        """The parts of the URL that no message may show, longest first.
+
+        :param spellings: the URL as the HTTP library writes it.
+        """
+        found = set()
+        for url in (self.url, *spellings):
+            parts = urlsplit(url)
+            found |= {f"{parts.path}?{parts.query}", parts.path, parts.query}
+        return tuple(sorted((text for text in found if len(text) > 2), key=len, reverse=True))
 
     def environment_proxy(self) -> str | None:
         """The proxy that ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` ask for."""
         proxies = urllib.request.getproxies()
         proxy = proxies.get(self.scheme) or proxies.get("all")
-        if not proxy or urllib.request.proxy_bypass(self.host) or urllib.request.proxy_bypass(self.hostname):
+        if not proxy or urllib.request.proxy_bypass(self.host) or urllib.request.proxy_bypass(self.hostname) or self._in_network(proxies.get("no", "")):
             return None
         return proxy if "://" in proxy else f"http://{proxy}"
+
+    def _in_network(self, no_proxy: str) -> bool:
+        """Whether ``no_proxy`` names a network that the host's address is in; the standard library looks at names."""
+        try:
+            address = ipaddress.ip_address(self.hostname)
+        except ValueError:
+            return False
+        for entry in no_proxy.split(","):
+            with contextlib.suppress(ValueError):
+                if "/" in entry and address in ipaddress.ip_network(entry.strip(), strict=False):
+                    return True
+        return False
 
     def environment_auth(self) -> tuple[str, str] | None:
         """User and password for the host from the netrc file, which ``NETRC`` may name."""
@@ -142,9 +160,13 @@ def too_large(most: int, status: int, headers: Mapping[str, str]) -> ResponseToo
     return ResponseTooLargeError(message, status=status, headers=Headers(headers))
 
 
-def redact(problem: BaseException, secret: str) -> None:
-    """Take the URL's path and query out of the messages of a library's exception and of those behind it, and let
-    go of their frames.
+_URL = re.compile(r"(\bhttps?://)(?:[^\s/?#'\"]*@)?([^\s/?#'\")]*)[^\s'\")]*")
+_PATH = re.compile(r"(with url: )\S+")
+
+
+def redact(problem: BaseException, secrets: tuple[str, ...]) -> None:
+    """Take URLs and what else may be secret out of the messages of a library's exception and of those behind it,
+    and let go of their frames.
 
     The chain is what users see as ``__cause__``. Its tracebacks keep responses and sockets alive, in urllib3
     through a reference cycle.
@@ -158,5 +180,15 @@ def redact(problem: BaseException, secret: str) -> None:
         seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         todo += [error.__cause__, error.__context__, getattr(error, "reason", None), getattr(error, "original_error", None), *error.args]
-        if secret and any(isinstance(item, str) and secret in item for item in error.args):
-            error.args = tuple(item.replace(secret, "/...") if isinstance(item, str) else item for item in error.args)
+        if isinstance(error, OSError) and isinstance(error.strerror, str):
+            error.strerror = _clean(error.strerror, secrets)
+        error.args = tuple(_clean(item, secrets) for item in error.args)
+
+
+def _clean(item: Any, secrets: tuple[str, ...]) -> Any:
+    if isinstance(item, str):
+        for secret in secrets:
+            item = item.replace(secret, "/...")
+        return _PATH.sub(r"\1/...", _URL.sub(r"\1\2/...", item))
+    # The libraries' own objects show URLs, headers and the passwords of proxies in their reprs.
+    return item if item is None or isinstance(item, (BaseException, int, float, bytes)) else f"<{type(item).__name__}>"

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from .._check import seconds
+from .._check import count, seconds
 from ..client import AsyncClient as _Client
 from ..client.core import DEFAULT_TIMEOUT
 from ..client.ids import IdSource
@@ -47,6 +47,7 @@ class _Body(Payload):
     """The request's body, which notes when it begins to leave.
 
     :ivar started: whether a byte of it was handed to a connection.
+    :ivar done: whether all of it was.
     """
 
     _default_content_type = CONTENT_TYPE
@@ -56,7 +57,8 @@ class _Body(Payload):
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
         self._size = len(value)
-        self.started = False
+        self.started = self.done = False
+        self._transport: asyncio.WriteTransport | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         text: str = self._value.decode(encoding, errors)
@@ -67,12 +69,19 @@ class _Body(Payload):
         return body
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        self.started = True
-        await writer.write(self._value)
+        await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         self.started = True
+        self._transport = getattr(writer, "transport", None)
         await writer.write(self._value if content_length is None else self._value[:content_length])
+        self.done = True
+
+    def give_up(self) -> None:
+        """Drop what has not left yet. A transport that is closed first sends what it holds, and a server that does
+        not read would keep it open for ever."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._transport.abort()
 
 
 class AiohttpBackend:
@@ -116,6 +125,9 @@ class AiohttpBackend:
         self._limit = limit
         self._ssl = _as_ssl(ssl)
         self._timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=seconds("connect_timeout", connect_timeout))
+        count("limit", limit)
+        if session is not None and not (trust_env is True and limit == 100):
+            raise ValueError("trust_env and limit are the session's own where you give one; set them there")
         own_env = trust_env and self._owned
         self._proxy = self.target.environment_proxy() if own_env else None
         fields = self.target.fields(headers, None if auth is None else as_pair(auth), trust_env=own_env)
@@ -123,6 +135,7 @@ class AiohttpBackend:
             fields = Headers([*fields.items(), ("Content-Type", CONTENT_TYPE)])
         self._fields: CIMultiDict[str] = CIMultiDict(fields)
         self._url = URL(self.target.url)
+        self._secrets = self.target.secrets(str(self._url), self._url.human_repr())
 
     def __repr__(self) -> str:
         return f"<aiohttp to {self.target.host}>"
@@ -130,6 +143,7 @@ class AiohttpBackend:
     async def aclose(self) -> None:
         """Close the session, unless it is yours."""
         self._closed = True
+        self._loop = None
         if self._owned and self._session is not None:
             await self._session.close()
 
@@ -162,12 +176,24 @@ class AiohttpBackend:
                 finally:
                     # After a whole body the connection is back in the pool, and this closes nothing.
                     response.close()
+                    if not body.done:
+                        body.give_up()
         except TimeoutError as problem:
-            redact(problem, self.target.secret)
+            redact(problem, self._secrets)
+            body.give_up()
             raise self._timed_out(problem, body) from problem
         except (aiohttp.ClientError, OSError) as problem:
-            redact(problem, self.target.secret)
+            redact(problem, self._secrets)
+            if isinstance(problem, aiohttp.ClientResponseError):
+                _hide(problem)
             raise self._translated(problem) from problem
+        except RuntimeError as problem:
+            if not session.closed:
+                raise
+            raise ClientClosedError("the session of this client was closed; close it after the last call") from problem
+        except asyncio.CancelledError:
+            body.give_up()
+            raise
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
         if self._closed:
@@ -210,6 +236,8 @@ class AiohttpBackend:
                 return b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
+        # The exception's traceback holds this frame.
+        del first, chunk, chunks
         raise too_large(most, response.status, response.headers)
 
     # --- failing ---
@@ -235,6 +263,14 @@ class AiohttpBackend:
         if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, OSError)):
             return ConnectionLostError(f"the connection to {host} broke: {_words(problem)}")
         return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")
+
+
+def _hide(problem: aiohttp.ClientResponseError) -> None:
+    """Take the URL and the headers out of what str() and repr() show."""
+    info = problem.request_info
+    origin = info.real_url.origin()
+    problem.request_info = aiohttp.RequestInfo(origin, info.method, CIMultiDictProxy(CIMultiDict()), origin)
+    problem.headers = None
 
 
 def _words(problem: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,15 +19,15 @@ from ..client.core import DEFAULT_TIMEOUT
 from ..client.ids import IdSource
 from ..client.options import HeadersLike
 from ..codec import Codec
-from ..errors import Delivery, JsonRpcError, RequestTimeoutError
+from ..errors import ClientClosedError, Delivery, JsonRpcError, RequestTimeoutError
 from ..events import Sink
 from ..messages import RequestId
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
-from ..transport import Exchange, Reply
-from ._requests_adapter import LimitedAdapter, limit
+from ..transport import Exchange, Headers, Reply
+from ._requests_adapter import LimitedAdapter, Progress, current
 from ._requests_errors import translate
-from ._requests_prepared import Prepared, Redirected, is_plain, refuse_redirect, state_of
+from ._requests_prepared import Prepared, Redirected, is_plain, state_of, watched
 from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
 
 __all__ = ["Client", "RequestsBackend"]
@@ -77,27 +78,37 @@ class RequestsBackend:
             raise ValueError("verify, cert and trust_env are the session's own where you give one; set them there")
         pair = None if auth is None or callable(auth) else as_pair(auth)
         self._auth = auth if pair is None else None
+        self._closed = False
         self._owned = session is None
         self._fields = self.target.fields(headers, pair, trust_env=trust_env and self._owned and self._auth is None)
         self._session = session if session is not None else _own_session(self.target, verify, cert, trust_env)
+        if self._auth is not None and "authorization" in self._fields:
+            raise ValueError("give auth or an Authorization header, not both")
+        self._secrets = self.target.secrets(requests.utils.requote_uri(self.target.url))
         self._prepared: dict[int, Prepared] = {}
 
     @property
     def session(self) -> requests.Session:
-        """The session that carries the exchanges."""
+        """The session that carries the exchanges. Where it is the backend's own, only cookies may change after the
+        first exchange; for all else give a session of yours."""
         return self._session
 
     def __repr__(self) -> str:
         return f"<requests to {self.target.host}>"
 
     def close(self) -> None:
-        """Close the session, unless it is yours."""
+        """Close the session, unless it is yours. Exchanges that are under way come to their end."""
+        self._closed = True
         if self._owned:
             self._session.close()
 
     def exchange(self, exchange: Exchange, /) -> Reply:
         """POST the body and read the answer."""
-        limit.ends_by, limit.sent = exchange.ends_by, None
+        if self._closed:
+            raise ClientClosedError("this backend was closed; make another, or close it after the last exchange")
+        # An auth object of the user's may make exchanges of its own within this one.
+        outer = current.progress
+        current.progress = progress = Progress(exchange.ends_by)
         try:
             try:
                 response = self._send(exchange)
@@ -110,10 +121,16 @@ class RequestsBackend:
                 # After a whole body the connection is back in the pool, and this closes nothing.
                 response.close()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as problem:
-            redact(problem, self.target.secret)
-            raise translate(problem, self.target.host, limit.sent) from problem
+            redact(problem, self._secrets)
+            if isinstance(problem, requests.exceptions.InvalidHeader):
+                problem.args = ("a header cannot be sent",)
+            raise translate(problem, self.target.host, progress.sent) from problem
         finally:
-            limit.ends_by = math.inf
+            current.progress = outer
+            if progress.response is not None:
+                progress.response.close()
+            if self._closed:
+                self.close()
 
     def _send(self, exchange: Exchange) -> requests.Response:
         left = exchange.ends_by - time.monotonic()
@@ -122,7 +139,7 @@ class RequestsBackend:
         session = self._session
         timeout = self._timeout(left)
         if not is_plain(session, self._auth):
-            hooks = {"response": [*session.hooks.get("response", []), refuse_redirect]}
+            hooks = watched(session.hooks.get("response"))
             fields, auth = self._merged(exchange.headers)
             return session.request(
                 "POST", self.target.url, data=exchange.body, headers=fields, auth=auth, timeout=timeout, allow_redirects=False, stream=True, hooks=hooks
@@ -139,7 +156,8 @@ class RequestsBackend:
 
     def _prepare(self, session: requests.Session, headers: Mapping[str, str] | None) -> Prepared:
         state = None if self._owned else state_of(session)
-        found = self._prepared.get(id(headers))
+        # Headers of any other type may be changed by whoever gave them.
+        found = self._prepared.get(id(headers)) if headers is None or type(headers) is Headers else None
         if found is not None and found.kept is headers and found.state == state:
             return found
         fields, auth = self._merged(headers)
@@ -159,12 +177,14 @@ class RequestsBackend:
         for name, value in (headers or {}).items():
             fields = {known: content for known, content in fields.items() if known.lower() != name.lower()}
             fields[name] = value
-        names = {name.lower() for name in fields} | {name.lower() for name in self._session.headers}
-        if "content-type" not in names:
+        session = self._session
+        names = {name.lower() for name in fields}
+        if "content-type" not in names and "content-type" not in session.headers:
             fields["Content-Type"] = CONTENT_TYPE
         # requests would put the netrc file's user over the header that was asked for.
-        auth = _keep if "authorization" in names else self._auth
-        return fields, auth
+        if "authorization" in names or (self._auth is None and not session.auth and "authorization" in session.headers):
+            return fields, _keep
+        return fields, self._auth
 
     def _read(self, response: requests.Response, ends_by: float) -> bytes:
         most = self.max_response_size
@@ -177,6 +197,8 @@ class RequestsBackend:
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
+                # The exception's traceback holds this frame.
+                del chunk, chunks
                 raise too_large(most, response.status_code, response.headers)
             if time.monotonic() > ends_by:
                 raise RequestTimeoutError(f"the answer of {self.target.host} took too long")
@@ -198,11 +220,15 @@ def _keep(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _own_session(target: Target, verify: bool | str, cert: str | tuple[str, str] | None, trust_env: bool) -> requests.Session:
-    if not isinstance(verify, (bool, str)):
-        raise TypeError(f"verify must be True, False or a path, got {type(verify).__name__}; for a TLS context of yours give a session")
-    for path in (verify, *((cert,) if isinstance(cert, str) else cert or ())):
-        if isinstance(path, str) and not Path(path).exists():
-            raise ValueError(f"verify and cert must be paths that exist, got {path!r}")
+    if not isinstance(verify, bool):
+        verify = _as_path("verify", verify, "True, False or a path; for a TLS context of yours give a session")
+    if cert is not None:
+        wanted = "a path, or a pair of paths to certificate and key"
+        pair = cert if isinstance(cert, tuple) else (cert,)
+        if len(pair) not in (1, 2):
+            raise ValueError(f"cert must be {wanted}, got a tuple of {len(pair)}")
+        found = [_as_path("cert", path, wanted) for path in pair]
+        cert = (found[0], found[1]) if len(found) == 2 else found[0]
     session = requests.Session()
     adapter = LimitedAdapter(POOL_SIZE)
     session.mount("https://", adapter)
@@ -215,6 +241,15 @@ def _own_session(target: Target, verify: bool | str, cert: str | tuple[str, str]
     # The environment was read above, for this one endpoint.
     session.trust_env = False
     return session
+
+
+def _as_path(name: str, value: object, wanted: str) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+    path = os.fspath(value)
+    if not Path(path).exists():
+        raise ValueError(f"{name} must be {wanted}, got the path {path!r}, where there is nothing")
+    return str(path)
 
 
 class Client(_Client):

@@ -6,22 +6,17 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, Unpack, overload
 
 from .._unset import UNSET, Unset
-from ..codec import Codec
-from ..errors import JsonRpcError
-from ..events import Sink
-from ..messages import BatchRequest, BatchResponse, Request, RequestId, Response
+from ..messages import BatchRequest, BatchResponse, Request, Response
 from ..outcome import Parking, Wait
-from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
 from ..transport import AsyncBackend, Exchange
 from .call import Call
-from .core import DEFAULT_TIMEOUT, ClientCore, Shared, refuse_backend
-from .ids import IdSource
-from .options import HeadersLike
+from .core import ClientCore, Shared, refuse_backend
+from .options import ClientOptions, HeadersLike
 from .proxy import Proxy
 
 __all__ = ["AsyncClient"]
@@ -78,17 +73,10 @@ class AsyncClient(ClientCore[AsyncBackend]):
     """A JSON-RPC client over any :class:`~rpcretry.transport.AsyncBackend`. Tasks of one loop may share one.
 
     :param backend: a :class:`~rpcretry.transport.AsyncBackend`.
-    :param retry_strategy: what is retried; nothing without one.
-    :param timeout: seconds for each attempt; ``None`` for no limit.
-    :param deadline: seconds for each whole call, waits and all; ``None`` for no limit.
     :param headers: HTTP headers of every exchange.
-    :param layers: further :class:`~rpcretry.retry.Layer` objects, from the outermost to the innermost.
-    :param on_event: sinks: callables that take an :class:`~rpcretry.events.Event`, one or several.
-    :param ids: where ids come from: a callable without arguments, or an iterator; 1, 2, 3 ... without one.
-    :param errors: subclasses of :class:`~rpcretry.JsonRpcError` with a ``CODE``, to be raised for it.
-    :param codec: another JSON than pydantic_core's.
     :param clock: seconds on a monotonic clock.
     :param sleep: a coroutine function that waits that many seconds.
+    :param options: those of :class:`~rpcretry.client.options.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
 
@@ -96,33 +84,13 @@ class AsyncClient(ClientCore[AsyncBackend]):
         self,
         backend: AsyncBackend,
         *,
-        retry_strategy: RetryStrategy | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
-        deadline: float | None = None,
         headers: HeadersLike | None = None,
-        layers: Layer | Iterable[Layer] = (),
-        on_event: Sink | Iterable[Sink] | None = None,
-        ids: IdSource | Iterator[RequestId] | None = None,
-        errors: Iterable[type[JsonRpcError]] = (),
-        codec: Codec | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        **options: Unpack[ClientOptions],
     ) -> None:
         refuse_backend(backend, wanted_async=True, client="AsyncClient")
-        super().__init__(
-            backend,
-            retry_strategy=retry_strategy,
-            timeout=timeout,
-            deadline=deadline,
-            headers=headers,
-            layers=layers,
-            on_event=on_event,
-            ids=ids,
-            errors=errors,
-            codec=codec,
-            clock=clock,
-            sleep=sleep,
-        )
+        super().__init__(backend, headers=headers, clock=clock, sleep=sleep, **options)
 
     @overload
     def send(

@@ -123,6 +123,9 @@ class SingleCall(Call):
                 self._value = None
                 read_notification(self._reader, reply)
         except Exception as problem:
+            if isinstance(problem, JsonRpcError):
+                # It is an answer: how the codec came to raise it concerns nobody, and would keep its frames alive.
+                problem.__traceback__ = None
             return self.failed(problem, now)
         self._reply = reply
         if self.policy.quick and self._attempt is None:

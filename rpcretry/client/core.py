@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import copy
 import inspect
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, Unpack
 
 from .._check import callable_with, seconds
 from .._unset import UNSET, Unset
-from ..codec import Codec, JsonCodec, Reader
-from ..errors import ClientClosedError, JsonRpcError, error_registry
-from ..events import Sink
-from ..layers import compose
-from ..messages import BatchRequest, Request, RequestId, check_method, prepared
+from ..codec import JsonCodec, Reader
+from ..errors import ClientClosedError, error_registry
+from ..layers import as_layers, compose
+from ..messages import BatchRequest, Request, check_method, prepared
 from ..retry.engine import Policy
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
 from .call import BatchCall, Call, SingleCall
 from .ids import IdSource, as_ids
-from .options import HeadersLike, Options, as_deadline, as_headers, as_sinks, as_strategy, refuse_options
+from .options import ClientOptions, HeadersLike, Options, as_deadline, as_headers, as_sinks, as_strategy, refuse_options, refuse_unknown
 
 __all__ = ["ClientCore"]
 
@@ -53,29 +51,24 @@ class ClientCore(Generic[BackendT]):
         self,
         backend: BackendT,
         *,
-        retry_strategy: RetryStrategy | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
-        deadline: float | None = None,
-        headers: HeadersLike | None = None,
-        layers: Layer | Iterable[Layer] = (),
-        on_event: Sink | Iterable[Sink] | None = None,
-        ids: IdSource | Iterator[RequestId] | None = None,
-        errors: Iterable[type[JsonRpcError]] = (),
-        codec: Codec | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        headers: HeadersLike | None,
+        clock: Callable[[], float],
         sleep: Callable[[float], Any],
+        **options: Unpack[ClientOptions],
     ) -> None:
+        refuse_unknown(options, type(self).__name__)
         callable_with("clock", clock, 0, "pass time.monotonic")
         callable_with("sleep", sleep, 1, "it gets seconds")
-        if isinstance(layers, Layer):
-            layers = (layers,)
-        layers, strategy = tuple(layers), as_strategy("retry_strategy", retry_strategy)
-        policy = Policy(strategy, compose(strategy, layers), as_sinks(on_event), seconds("timeout", timeout), as_deadline("deadline", deadline))
+        layers = as_layers(options.get("layers", ()))
+        strategy = as_strategy("retry_strategy", options.get("retry_strategy"))
+        limits = seconds("timeout", options.get("timeout", DEFAULT_TIMEOUT)), as_deadline("deadline", options.get("deadline"))
+        policy = Policy(strategy, compose(strategy, layers), as_sinks(options.get("on_event")), *limits)
         self._options = Options(policy, layers, as_headers("headers", headers))
+        codec = options.get("codec")
         if codec is not None and not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
             raise TypeError(f"codec must have dumps(value) and loads(body, charset), got {type(codec).__name__} {codec!r:.60}")
-        reader = Reader(codec if codec is not None else JsonCodec(), error_registry(errors))
-        self._shared = Shared(backend, as_ids(ids), reader, clock, sleep)
+        reader = Reader(codec if codec is not None else JsonCodec(), error_registry(options.get("errors", ())))
+        self._shared = Shared(backend, as_ids(options.get("ids")), reader, clock, sleep)
 
     @property
     def backend(self) -> BackendT:

@@ -18,11 +18,15 @@ __all__ = ["IdSource", "random_ids", "sequential_ids", "uuid_ids"]
 IdSource: TypeAlias = Callable[[], RequestId]
 
 
+class _Counter(itertools.count):  # type: ignore[type-arg]
+    """Tells our counter of ints from one of the user's, which may count by halves."""
+
+
 def sequential_ids(start: int = 1, step: int = 1) -> IdSource:
     """1, 2, 3 ... The default. Servers written in JavaScript keep ints up to 2 ** 53 apart, and no larger ones."""
     count("start", start)
     count("step", step, least=1)
-    counter = itertools.count(start, step)
+    counter = _Counter(start, step)
     # The interpreter's lock makes the bare counter atomic; builds without it need ours.
     return counter.__next__ if getattr(sys, "_is_gil_enabled", lambda: True)() else _locked(counter)
 
@@ -53,9 +57,14 @@ def as_ids(value: IdSource | Iterator[RequestId] | None) -> IdSource:
         return sequential_ids()
     if not isinstance(value, Iterator):
         callable_with("ids", value, 0, "pass rpcretry.sequential_ids(), random_ids() or uuid_ids()")
-        if getattr(value, "__module__", None) == __name__ or isinstance(getattr(value, "__self__", None), itertools.count):
+        factories: tuple[object, ...] = (sequential_ids, random_ids, uuid_ids)
+        factory = value in factories
+        if not factory and (getattr(value, "__module__", None) == __name__ or isinstance(getattr(value, "__self__", None), _Counter)):
             return value
         first: object = value()
+        if callable(first):
+            name = getattr(value, "__name__", "...")
+            raise TypeError(f"ids must return an id at each call, got a function that returns a {type(first).__name__}; write ids={name}()")
         if not isinstance(first, Iterator):
             return _locked(itertools.chain([check_id(first)], iter(value, None)))
         value = first

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, TypedDict
 
 from .._check import closest, number, seconds
 from .._unset import UNSET, Unset
+from ..codec import Codec
+from ..errors import JsonRpcError
 from ..events import Sink
 from ..layers import compose
+from ..messages import RequestId
 from ..retry.engine import Policy
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
 from ..transport import Headers
+from .ids import IdSource
 
-__all__ = ["CALL_OPTIONS", "Options", "as_headers"]
+__all__ = ["CALL_OPTIONS", "ClientOptions", "Options", "as_headers"]
 
 CALL_OPTIONS = ("_retry_strategy", "_timeout", "_deadline", "_headers", "_result")
 
@@ -27,12 +31,45 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
+class ClientOptions(TypedDict, total=False):
+    """What every client takes besides what carries its exchanges.
+
+    :ivar retry_strategy: what is retried; nothing without one.
+    :ivar timeout: seconds for each attempt, 30 where it is not given; ``None`` for no limit.
+    :ivar deadline: seconds for each whole call, waits and all; ``None`` for no limit.
+    :ivar layers: further :class:`~rpcretry.retry.Layer` objects, from the outermost to the innermost.
+    :ivar on_event: sinks: callables that take an :class:`~rpcretry.events.Event`, one or several.
+    :ivar ids: where ids come from: a callable without arguments, or an iterator; 1, 2, 3 ... without one.
+    :ivar errors: subclasses of :class:`~rpcretry.JsonRpcError` with a ``CODE``, to be raised for it.
+    :ivar codec: another JSON than pydantic_core's.
+    """
+
+    retry_strategy: RetryStrategy | None
+    timeout: float | None
+    deadline: float | None
+    layers: Layer | Iterable[Layer]
+    on_event: Sink | Iterable[Sink] | None
+    ids: IdSource | Iterator[RequestId] | None
+    errors: Iterable[type[JsonRpcError]]
+    codec: Codec | None
+
+
+def refuse_unknown(options: Mapping[str, object], client: str) -> None:
+    """Refuse keywords that no client takes.
+
+    :raises TypeError: naming the one that was probably meant.
+    """
+    for name in options:
+        if name not in ClientOptions.__annotations__:
+            raise TypeError(f"{client} has no parameter {name!r}{closest(name, list(ClientOptions.__annotations__))}")
+
+
 class Options:
     """The settings of a client or of a view. Immutable; :meth:`replace` makes another."""
 
     __slots__ = ("convert", "headers", "layers", "policy")
 
-    def __init__(self, policy: Policy, layers: Sequence[Layer] = (), headers: Headers | None = None, convert: Convert | None = None) -> None:
+    def __init__(self, policy: Policy, layers: tuple[Layer, ...] = (), headers: Headers | None = None, convert: Convert | None = None) -> None:
         self.policy = policy
         self.layers = layers
         self.headers = headers
@@ -87,7 +124,10 @@ def as_deadline(name: str, value: object) -> float | None:
         return None
     if isinstance(value, float) and math.isinf(value) and value > 0:
         return None
-    return number(name, value)
+    try:
+        return number(name, value)
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
 
 
 def as_headers(name: str, value: object) -> Headers | None:
@@ -148,7 +188,10 @@ def refuse_options(params: Mapping[str, object]) -> None:
     :raises TypeError: naming the option, and how to send it as a param.
     """
     for name in params:
+        if name in CALL_OPTIONS:
+            raise TypeError(f"{name!r} is no option of a notification, which has no answer; use call, or leave it out")
         if name[:1] == "_":
-            raise TypeError(
-                f"unknown option {name!r}{closest(name, CALL_OPTIONS)}; to send a param of that name write client.send(Request(method, params={{...}}))"
-            )
+            # The letters of _retry are nearer to _result than to _retry_strategy.
+            meant = next((option for option in CALL_OPTIONS if len(name) > 2 and option.startswith(name)), name)
+            hint = closest(meant, CALL_OPTIONS)
+            raise TypeError(f"unknown option {name!r}{hint}; to send a param of that name write client.send(Request(method, params={{...}}))")

@@ -33,6 +33,10 @@ class Proxy(Generic[CallT]):
             raise TypeError(f"the name of a method must be a non-empty str, got {name!r:.60}")
         return Method(self._call, f"{self._name}.{name}" if self._name else name)
 
+    # Without this, __getitem__ would make Python take it for a sequence.
+    __iter__ = None
+    __contains__ = None
+
     def __repr__(self) -> str:
         return f"<proxy of {self._name}>" if self._name else "<proxy>"
 

@@ -23,8 +23,9 @@ def _cached(type_: Any, name: str) -> Converter:
 
 
 def _build(type_: Any) -> Converter:
-    # pydantic would look a string up among the names of this module, and call a function with the result.
-    if isinstance(type_, str) or inspect.isroutine(type_):
+    # pydantic would look a string up among the names of this module, take a dict for a schema of its own, and call
+    # a function with the result.
+    if isinstance(type_, (str, dict)) or inspect.isroutine(type_):
         raise TypeError(f"_result must be a type that pydantic can validate, got {type(type_).__name__} {type_!r:.80}; give the type itself")
     try:
         adapter = TypeAdapter(type_)

@@ -9,12 +9,25 @@ from ..retry.strategy import RetryStrategy
 from .idempotency import Idempotency
 from .retry_after import RetryAfter
 
-__all__ = ["Idempotency", "RetryAfter", "compose"]
+__all__ = ["Idempotency", "RetryAfter", "as_layers", "compose"]
 
 RETRY_AFTER = RetryAfter()
 
 
-def compose(strategy: RetryStrategy | None, layers: Iterable[Layer] = ()) -> tuple[Layer, ...]:
+def as_layers(value: object) -> tuple[Layer, ...]:
+    """Read a ``layers=`` argument: one layer or several, from the outermost to the innermost.
+
+    :raises TypeError: for what is no :class:`~rpcretry.retry.Layer`.
+    """
+    chosen = tuple(value) if isinstance(value, Iterable) else (value,)
+    for layer in chosen:
+        if not isinstance(layer, Layer):
+            hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
+            raise TypeError(f"layers takes Layer objects, got {layer!r:.60}{hint}")
+    return chosen
+
+
+def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = ()) -> tuple[Layer, ...]:
     """The layers of a call, from the outermost to the innermost: *layers*, then those that every strategy has.
 
     Idempotency is innermost: what must not be repeated spends no budget. A :class:`RetryAfter` in *layers*
@@ -22,11 +35,7 @@ def compose(strategy: RetryStrategy | None, layers: Iterable[Layer] = ()) -> tup
 
     :raises TypeError: for what is no :class:`~rpcretry.retry.Layer`.
     """
-    chosen = tuple(layers)
-    for layer in chosen:
-        if not isinstance(layer, Layer):
-            hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
-            raise TypeError(f"layers takes Layer objects, got {layer!r:.60}{hint}")
+    chosen = as_layers(layers)
     if strategy is None:
         return chosen
     if not any(isinstance(layer, RetryAfter) for layer in chosen):

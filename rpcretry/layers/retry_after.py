@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import re
 import time
@@ -54,6 +55,9 @@ class RetryAfter(Layer):
             return float(value)
         try:
             when = email.utils.parsedate_to_datetime(value)
+            if when.tzinfo is None:
+                # HTTP dates are GMT, said or not; a naive one would be read in the zone of this machine.
+                when = when.replace(tzinfo=datetime.UTC)
             return max(0.0, when.timestamp() - self.wall_clock())
         except (TypeError, ValueError, OverflowError, IndexError):
             return None

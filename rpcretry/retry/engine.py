@@ -303,6 +303,9 @@ class Engine:
         """The call ends from outside: it was cancelled or interrupted. Does nothing once the call is over."""
         if self._attempt is not None:
             self._withdraw(self._attempt, now)
+        # An earlier failure's traceback holds the driver's frame, and that frame this call.
+        for member in self.members:
+            member.outcome = None
 
     def _conclude(self, now: float) -> Stop:
         reason = "ok"
@@ -355,7 +358,9 @@ class Engine:
 
     def _max_attempts(self) -> int | None:
         strategy = self.policy.strategy
-        return 1 if strategy is None else strategy.max_attempts
+        limit = 1 if strategy is None else strategy.max_attempts
+        # Members of a batch that a hint holds apart make more exchanges than any of them has tries.
+        return None if limit is None or self.number > limit else limit
 
     def _tell(self, event: Event) -> None:
         sinks = self.policy.sinks

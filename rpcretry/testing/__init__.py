@@ -4,10 +4,11 @@ It needs no test framework; :mod:`rpcretry.testing.contract` is collected by pyt
 """
 
 from .scripted import AsyncScriptedBackend, Item, ScriptedBackend, VirtualTime, error, http, result, took
-from .server import RESET, Answer, Handler, LoopbackServer, Received, rpc
+from .server import RESET, SILENCE, Answer, Handler, LoopbackServer, Received, rpc
 
 __all__ = [
     "RESET",
+    "SILENCE",
     "Answer",
     "AsyncScriptedBackend",
     "Handler",

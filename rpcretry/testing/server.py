@@ -8,14 +8,16 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
 from ..transport import Headers
 
-__all__ = ["RESET", "Answer", "Handler", "LoopbackServer", "Received", "rpc"]
+__all__ = ["RESET", "SILENCE", "Answer", "Handler", "LoopbackServer", "Received", "rpc"]
+
+
+JUNK = 65_536
 
 
 class Received:
@@ -72,15 +74,20 @@ class Answer:
         return f"HTTP/1.1 {self.status} Whatever\r\n{lines}\r\n".encode("latin-1")
 
 
-class _Reset:
+class _Named:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def __repr__(self) -> str:
-        return "RESET"
+        return self._name
 
 
-RESET: Final = _Reset()
+RESET: Final = _Named("RESET")
 """An action: break the connection with a TCP reset."""
+SILENCE: Final = _Named("SILENCE")
+"""An action: say nothing until the client closes the connection."""
 
-Action: TypeAlias = "Answer | bytes | float | _Reset | None"
+Action: TypeAlias = "Answer | bytes | float | _Named | None"
 Handler: TypeAlias = "Callable[[Received], Action | Iterable[Action]]"
 
 
@@ -88,8 +95,10 @@ class LoopbackServer:
     """Serves on a free port of 127.0.0.1, a thread for each connection.
 
     :param handler: called for each request; returns what to do, or an iterable of it: an :class:`Answer`, raw
-        ``bytes``, a number of seconds to sleep, :data:`RESET`, or ``None`` to close the connection.
+        ``bytes``, a number of seconds to sleep, :data:`SILENCE`, :data:`RESET`, or ``None`` to close the connection.
     :param tls: a server-side context, to speak TLS.
+    :ivar requests: the requests that arrived whole, in order.
+    :ivar connections: how many connections were made.
     """
 
     def __init__(self, handler: Handler, *, tls: ssl.SSLContext | None = None) -> None:
@@ -101,7 +110,8 @@ class LoopbackServer:
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
-        self._closing = False
+        self._closing = threading.Event()
+        self._serving: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._accept, name="rpcretry-loopback", daemon=True)
 
     @property
@@ -123,7 +133,7 @@ class LoopbackServer:
 
     def close(self) -> None:
         """Stop listening and break all connections."""
-        self._closing = True
+        self._closing.set()
         with contextlib.suppress(OSError):
             # A blocked accept returns on shutdown, and not on close.
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -131,6 +141,9 @@ class LoopbackServer:
         if self._thread.is_alive():
             self._thread.join(5)
         self.drop_connections()
+        for thread in self._serving:
+            if thread is not threading.current_thread():
+                thread.join(1)
 
     def drop_connections(self) -> None:
         """Break all open connections, as a restart would."""
@@ -147,7 +160,7 @@ class LoopbackServer:
             return len(self._open)
 
     def _accept(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 connection, _ = self._listener.accept()
             except OSError:
@@ -156,7 +169,9 @@ class LoopbackServer:
             number = self.connections
             with self._lock:
                 self._open.add(connection)
-            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(connection, number), daemon=True)
+            self._serving = [*filter(threading.Thread.is_alive, self._serving), thread]
+            thread.start()
 
     def _serve(self, plain: socket.socket, number: int) -> None:
         connection: socket.socket = plain
@@ -189,16 +204,20 @@ class LoopbackServer:
             elif isinstance(action, bytes):
                 connection.sendall(action)
             elif isinstance(action, (int, float)):
-                time.sleep(action)
+                if self._closing.wait(action):
+                    return False
             else:
-                if action is RESET:
+                if action is SILENCE:
+                    while connection.recv(JUNK):
+                        pass
+                elif action is RESET:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return False
         return True
 
 
 def _listed(actions: Action | Iterable[Action]) -> Iterable[Action]:
-    if actions is None or isinstance(actions, (Answer, bytes, int, float, _Reset)):
+    if actions is None or isinstance(actions, (Answer, bytes, int, float, _Named)):
         return [actions]
     return actions
 
@@ -216,7 +235,11 @@ def _read(stream: Any, number: int) -> Received | None:
     if headers.get("transfer-encoding", "").lower() == "chunked":
         body = b"".join(_chunks(stream))
     else:
-        body = stream.read(int(headers.get("content-length", "0")))
+        size = int(headers.get("content-length", "0"))
+        body = stream.read(size)
+        if len(body) < size:
+            # The client went away in mid-upload: no server acts on half a request.
+            return None
     return Received(method, path, headers, body, number)
 
 

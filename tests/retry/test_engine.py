@@ -330,6 +330,46 @@ def test_errors_one_instance_is_never_raised_to_two_callers(driver: str) -> None
     assert len(set(map(id, raised))) == 4
 
 
+NOT_SENT, REJECTED, MAYBE = Delivery.NOT_SENT, Delivery.REJECTED, Delivery.MAYBE_EXECUTED
+rejected = http(429)
+
+
+@both_drivers
+@pytest.mark.parametrize(
+    ("script", "options", "delivery"),
+    [
+        ([unconnected] * 3, {}, NOT_SENT),
+        ([lost, unconnected, unconnected], {}, MAYBE),
+        ([unconnected, rejected, unconnected], {}, REJECTED),
+        ([error(2001), unconnected, unconnected], {}, REJECTED),
+        ([rejected, rejected, unconnected], {"deadline": 0.75}, REJECTED),
+        ([unconnected] * 2, {"deadline": 0.75}, NOT_SENT),
+        ([lost, unconnected], {"deadline": 0.75}, MAYBE),
+        ([], {"layers": Recorder(waits=[Refused("full"), Refused("full")])}, NOT_SENT),
+        ([fresh(Refused("full"))], {}, NOT_SENT),
+        ([unconnected, fresh(Refused("full"))], {}, NOT_SENT),
+        ([lost, fresh(Refused("full"))], {}, MAYBE),
+        ([error(-32000, status=429), unconnected, unconnected], {"retry_strategy": every(2)}, REJECTED),
+        ([lost, unconnected], {"retry_strategy": every(1, exceptions={OSError}, wrap=True)}, MAYBE),
+        ([unconnected, unconnected], {"retry_strategy": every(1, exceptions={OSError}, wrap=True)}, NOT_SENT),
+    ],
+)
+def test_errors_delivery_tells_of_all_tries_and_not_only_of_the_last(driver: str, script: list[Any], options: dict[str, Any], delivery: Delivery) -> None:
+    """A caller who reads NOT_SENT sends again; were it the last try's alone, the server might act twice."""
+    rig = Rig(driver, *script, **{"retry_strategy": RetryStrategy(exceptions={OSError}, statuses={429}, codes={2001}, backoff=PeriodicBackoff(2, 0.5)), **options})
+    with pytest.raises((ConnectionError, DeadlineExceeded, Refused, RetryExhaustedError)) as caught:
+        rig.call("get")
+    assert caught.value.delivery is delivery
+
+
+@both_drivers
+def test_errors_a_refusal_after_a_failure_tells_of_the_failure(driver: str) -> None:
+    rig = Rig(driver, lost, layers=Recorder(waits=[None, Refused("open")]), retry_strategy=NAMED)
+    with pytest.raises(Refused) as caught:
+        rig.call("get")
+    assert caught.value.delivery is MAYBE
+
+
 # --- limits ---
 
 

@@ -1,0 +1,56 @@
+"""How Sphinx builds these pages."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+import rpcretry
+from rpcretry.retry import Backoff, RetryStrategy
+
+project = "rpcretry"
+author = "The rpcretry authors"
+copyright = "The rpcretry authors"
+release = version = rpcretry.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "pictures"]
+exclude_patterns = ["_build", "_ext", "_generated"]
+html_theme = "furo"
+html_title = f"rpcretry {release}"
+html_copy_source = False
+highlight_language = "text"
+pygments_style = "friendly"
+
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints = "none"
+python_maximum_signature_line_length = 100
+
+# There is no network to look other projects' names up in; names of this project are still checked.
+nitpick_ignore_regex = [(r"py:.*", r"(requests|aiohttp|abc|collections|enum|random|time|json)\b.*"), (r"py:obj", r"rpcretry\.messages\.T")]
+
+
+def _signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> tuple[str, str | None] | None:
+    # Their __new__ takes anything, in order to name the right parameter; what they take is in __init__.
+    if what == "class" and isinstance(obj, type) and issubclass(obj, (Backoff, RetryStrategy)):
+        parameters = [parameter.replace(annotation=parameter.empty) for parameter in list(inspect.signature(obj.__init__).parameters.values())[1:]]
+        return str(inspect.Signature(parameters)), None
+    return None
+
+
+def _bases(app: Sphinx, name: str, obj: Any, options: Any, bases: list[Any]) -> None:
+    # A base that is an implementation's own says nothing to a reader.
+    bases[:] = [base for base in bases if not getattr(base, "__name__", str(base)).startswith(("_", "ClientCore"))] or [object]
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-bases", _bases)

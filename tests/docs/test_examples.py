@@ -1,0 +1,41 @@
+"""Each example runs as it is: no arguments, no network but loopback, no warnings, and soon over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+# What each has to show, so that one which quietly does nothing is noticed.
+SHOWN = {
+    "async_calls.py": "50 prices in",
+    "batch.py": "sent: sum, reserve, tick, withdraw\nsent: reserve\nsent: reserve\n",
+    "custom_errors.py": "OutOfStock: more in 3 days",
+    "custom_layer.py": "threads: 20 calls, at most 3 at once\nasyncio: 20 calls, at most 3 at once\n",
+    "deadline.py": "busy:  ended after 0.0 s and 1 attempt, by HTTPStatusError('HTTP 503')",
+    "first_call.py": "typed:       Ada Lovelace, born in 1815",
+    "http_client_backend.py": "1 + 2 = 3",
+    "idempotency.py": "so it was paid, once: [100, 20]",
+    "retry_strategies.py": "a backoff of one's own: 3 on attempt 4",
+}
+
+
+def test_every_example_is_known_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWN)
+
+
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_the_example_runs(name: str, tmp_path: Path) -> None:
+    # A proxy in the environment would be asked for loopback addresses.
+    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=10, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert SHOWN[name] in done.stdout
+    assert "Traceback" not in done.stderr
