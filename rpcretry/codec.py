@@ -7,7 +7,6 @@ it means, or a :class:`~rpcretry.ProtocolError` or :class:`~rpcretry.HTTPStatusE
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -77,7 +76,7 @@ class Reader:
         self.codec = codec
         self.registry = registry
         # What nearly every reply needs; parse() finds out what is wrong with the others.
-        self._quick: Callable[[bytes], Any] = from_json if type(codec) is JsonCodec else functools.partial(_loads, codec)
+        self._quick: Callable[[bytes], Any] = from_json if type(codec) is JsonCodec else lambda body: codec.loads(body, None)
 
     def parse(self, reply: Reply) -> Any:
         """The document in the body, or the exception that the body means instead of one."""
@@ -156,10 +155,6 @@ def _code(code: object) -> int | None:
     return None
 
 
-def _loads(codec: Codec, body: bytes) -> object:
-    return codec.loads(body, None)
-
-
 def read_single(reader: Reader, reply: Reply, id: RequestId) -> Any:
     """What the reply to a single request means.
 
@@ -194,7 +189,11 @@ def _read_carefully(reader: Reader, document: Any, reply: Reply, id: RequestId) 
     error = reader.error_of(document, reply)
     if error is not None:
         if ours or found is None:
-            raise error
+            try:
+                raise error
+            finally:
+                # Its traceback holds this frame, and with it the reply.
+                del error
         raise _foreign(reply, id, found, f"the error {error}", [error])
     if "result" not in document:
         raise _unreadable(reply, "an object with neither result nor error")

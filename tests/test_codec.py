@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -15,6 +16,7 @@ import re
 import threading
 import types
 import uuid
+import weakref
 from typing import Any
 
 import pydantic
@@ -23,6 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from support import no_collector
 
 from rpcretry import (
     UNSET,
@@ -866,7 +869,7 @@ def test_no_mutation_of_a_batch_gives_a_member_another_ones_result(count: int, c
         if id is None:
             assert outcome is None
         elif isinstance(outcome, JsonRpcError):
-            assert outcome.data in (UNSET, {"of": id}) or sum(1 for one in answers if isinstance(one, dict) and "error" in one and one["id"] is None) == 1
+            assert outcome.data in (UNSET, {"of": id}) or sum(1 for one in answers if isinstance(one, dict) and "error" in one and one.get("id") is None) == 1
         elif not isinstance(outcome, (MissingResponseError, IdentityError, ProtocolError)):
             # Only what came under this very id, once, and of this type.
             own = [one for one in answers if isinstance(one, dict) and type(one.get("id")) is int and one["id"] == id]
@@ -1017,6 +1020,30 @@ def test_a_backend_may_have_parsed_the_body_already() -> None:
     assert read_batch(READER, Reply(b"", document=[ok(1, 3)]), Exchange(b"", (Request("m", id=1),), (1,))) == [3]
     with pytest.raises(ProtocolError, match="a JSON null"):
         read_single(READER, Reply(b"", document=None), 1)
+
+
+class Watched(Reply):
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize(
+    "body", [json.dumps(no(1)).encode(), json.dumps(no(None)).encode(), json.dumps(ok(2)).encode(), json.dumps(no(2)).encode(), b"", b"<html>", b"[]"]
+)
+@pytest.mark.parametrize("status", [200, 301, 500])
+def test_an_error_that_was_dealt_with_holds_no_reply(body: bytes, status: int) -> None:
+    """A reply may be 64 MiB; it must not wait for the cycle collector."""
+    for ids in ((1,), (1, 2)):
+        with no_collector():
+            reply = Watched(body, status)
+            gone = weakref.ref(reply)
+            with contextlib.suppress(RpcRetryError):
+                read_single(READER, reply, 1)
+            with contextlib.suppress(RpcRetryError):
+                read_batch(READER, reply, Exchange(b"", tuple(Request("m", id=id) for id in ids), ids))
+            with contextlib.suppress(RpcRetryError):
+                read_notification(READER, reply)
+            del reply
+            assert gone() is None
 
 
 # --- whatever a server sends ---

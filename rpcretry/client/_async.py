@@ -15,7 +15,7 @@ from ..outcome import Parking, Wait
 from ..retry.strategy import RetryStrategy
 from ..transport import AsyncBackend, Exchange
 from .call import Call
-from .core import ClientCore, Shared, refuse_backend
+from .core import ClientCore, Shared, refuse_kind
 from .options import ClientOptions, HeadersLike
 from .proxy import Proxy
 
@@ -89,7 +89,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         **options: Unpack[ClientOptions],
     ) -> None:
-        refuse_backend(backend, wanted_async=True, client="AsyncClient")
+        refuse_kind(backend, sleep, wanted_async=True, client="AsyncClient")
         super().__init__(backend, headers=headers, clock=clock, sleep=sleep, **options)
 
     @overload

@@ -14,7 +14,7 @@ from ..outcome import Parking, Wait
 from ..retry.strategy import RetryStrategy
 from ..transport import Backend, Exchange
 from .call import Call
-from .core import ClientCore, Shared, refuse_backend
+from .core import ClientCore, Shared, refuse_kind
 from .options import ClientOptions, HeadersLike
 from .proxy import Proxy
 
@@ -79,7 +79,7 @@ class Client(ClientCore[Backend]):
         sleep: Callable[[float], object] = time.sleep,
         **options: Unpack[ClientOptions],
     ) -> None:
-        refuse_backend(backend, wanted_async=False, client="Client")
+        refuse_kind(backend, sleep, wanted_async=False, client="Client")
         super().__init__(backend, headers=headers, clock=clock, sleep=sleep, **options)
 
     @overload

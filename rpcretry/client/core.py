@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, Unpack
 
@@ -183,11 +184,15 @@ class ClientCore(Generic[BackendT]):
         return ClientClosedError(f"this {type(self).__name__} was closed; make another, or close it after the last call")
 
 
-def refuse_backend(backend: object, *, wanted_async: bool, client: str) -> None:
-    """Refuse a backend of the other kind.
+def refuse_kind(backend: object, sleep: object, *, wanted_async: bool, client: str) -> None:
+    """Refuse a backend or a sleep of the other kind.
 
-    :raises TypeError: naming the client to use instead.
+    :raises TypeError: naming the client to use instead, or the sleep to give.
     """
+    if sleep is time.sleep if wanted_async else inspect.iscoroutinefunction(sleep):
+        raise TypeError(
+            f"sleep must {'return an awaitable, as asyncio.sleep does' if wanted_async else 'wait and return, as time.sleep does'}, got {sleep!r:.60}"
+        )
     exchange = getattr(backend, "exchange", None)
     if not callable(exchange):
         url = "; for a URL use rpcretry.backends.requests.Client or rpcretry.backends.aiohttp.Client" if isinstance(backend, str) else ""

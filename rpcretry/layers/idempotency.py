@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..codec import rejected
-from ..errors import Delivery, JsonRpcError
+from ..errors import Delivery
 from ..outcome import Attempt, Member, Outcome, Retry, Stop
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
@@ -27,10 +26,6 @@ class Idempotency(Layer):
     def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry, now: float) -> Retry | Stop:
         # A code that the strategy names is the server's own word that it did not act.
         if outcome.delivery is not Delivery.MAYBE_EXECUTED or verdict.reason == "code":
-            return verdict
-        # So is a 429, or a 503 with Retry-After, whatever error the server put into its body.
-        error = outcome.error
-        if isinstance(error, JsonRpcError) and rejected(error.status or 200, error.headers or {}) is Delivery.REJECTED:
             return verdict
         if member.is_notification:
             return Stop("a notification that may have been executed")

@@ -310,7 +310,7 @@ def test_a_certificate_that_is_not_trusted_is_not_sent_and_never_transient(kind:
     named = {"requests": requests.ConnectionError, "aiohttp": aiohttp.ClientError}[kind]
     strategy = RetryStrategy(exceptions={named, ConnectionError, OSError}, backoff=PeriodicBackoff(attempts=3, interval=0.001))
     with LoopbackServer(one, tls=tls.server) as server:
-        with wire(kind, server.url, owned, retry_strategy=strategy) as client, pytest.raises(CertificateError, match="127.0.0.1:.* is not trusted") as raised:
+        with wire(kind, server.url, owned, retry_strategy=strategy) as client, pytest.raises(CertificateError, match="is not trusted") as raised:
             client.call("m")
         assert server.connections == 1, "a bad certificate was tried again"
         assert server.requests == []

@@ -349,7 +349,12 @@ class Interrupted:
         self.sent = 0
         self.told: list[str] = []
         self.client = Client(
-            self, retry_strategy=EAGER, layers=self.layer, clock=self.time.clock, sleep=self.sleep, on_event=lambda event: self.told.append(type(event).__name__)
+            self,
+            retry_strategy=EAGER,
+            layers=self.layer,
+            clock=self.time.clock,
+            sleep=self.sleep,
+            on_event=lambda event: self.told.append(type(event).__name__),
         )
 
     def strike(self, place: str) -> None:
@@ -371,7 +376,9 @@ class Interrupted:
         self.time.sleep(seconds)
 
 
-@pytest.mark.parametrize(("place", "abandoned", "counted"), [("limit 1", 1, 0), ("exchange 1", 1, 0), ("backoff", 0, 1), ("limit 2", 1, 1), ("exchange 2", 1, 1)])
+@pytest.mark.parametrize(
+    ("place", "abandoned", "counted"), [("limit 1", 1, 0), ("exchange 1", 1, 0), ("backoff", 0, 1), ("limit 2", 1, 1), ("exchange 2", 1, 1)]
+)
 def test_a_sync_call_interrupted_at_every_place(place: str, abandoned: int, counted: int) -> None:
     call = Interrupted(place)
     with pytest.raises(KeyboardInterrupt):

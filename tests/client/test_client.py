@@ -81,7 +81,10 @@ class Colour(enum.Enum):
         (lambda c: c.send(Request("m", [1], id=None)), {"method": "m", "params": [1]}),
         (lambda c: c.send(Request("m", Point(x=1, y=2))), {"method": "m", "params": {"x": 1, "y": 2}, "id": 1}),
         (lambda c: c.send(Request("m", Line(1, 2))), {"method": "m", "params": {"start": 1, "end": 2}, "id": 1}),
-        (lambda c: c.call("m", Colour.RED, uuid.UUID(int=1), decimal.Decimal("1.5")), {"method": "m", "params": ["red", str(uuid.UUID(int=1)), "1.5"], "id": 1}),
+        (
+            lambda c: c.call("m", Colour.RED, uuid.UUID(int=1), decimal.Decimal("1.5")),
+            {"method": "m", "params": ["red", str(uuid.UUID(int=1)), "1.5"], "id": 1},
+        ),
         (lambda c: c.call("m", datetime.date(2024, 2, 29)), {"method": "m", "params": ["2024-02-29"], "id": 1}),
         (lambda c: c.call("m", 2**70, "\u00fc"), {"method": "m", "params": [2**70, "\u00fc"], "id": 1}),
     ],
@@ -159,7 +162,16 @@ def test_send_gives_the_response_with_status_and_headers(driver: str) -> None:
 @both_drivers
 @pytest.mark.parametrize(
     ("code", "cls"),
-    [(-32700, ParseError), (-32601, MethodNotFoundError), (-32602, InvalidParamsError), (-32603, InternalError), (-32000, ServerError), (-32099, ServerError), (-32100, JsonRpcError), (1, JsonRpcError)],
+    [
+        (-32700, ParseError),
+        (-32601, MethodNotFoundError),
+        (-32602, InvalidParamsError),
+        (-32603, InternalError),
+        (-32000, ServerError),
+        (-32099, ServerError),
+        (-32100, JsonRpcError),
+        (1, JsonRpcError),
+    ],
 )
 def test_call_raises_the_class_of_the_code(driver: str, code: int, cls: type[JsonRpcError]) -> None:
     rig = Rig(driver, *[error(code, "no")] * 2)
@@ -228,7 +240,17 @@ def test_in_a_batch_one_result_of_another_type_spoils_no_other(driver: str) -> N
 
 
 @both_drivers
-@pytest.mark.parametrize("reply", [Reply(b""), Reply(b"", 204), Reply(b"null"), Reply(b"<html>"), Reply(b'{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}'), Reply(b'{"jsonrpc":"2.0","id":9,"result":1}')])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(b""),
+        Reply(b"", 204),
+        Reply(b"null"),
+        Reply(b"<html>"),
+        Reply(b'{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}'),
+        Reply(b'{"jsonrpc":"2.0","id":9,"result":1}'),
+    ],
+)
 def test_a_notification_takes_any_answer(driver: str, reply: Reply) -> None:
     rig = Rig(driver, reply, reply)
     assert rig.notify("m") is None

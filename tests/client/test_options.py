@@ -160,7 +160,12 @@ def test_the_options_of_all_ways_are_the_same(cls: type) -> None:
 )
 def test_an_unknown_option_is_named(driver: str, way: str, name: str, hint: str) -> None:
     rig = Rig(driver)
-    act = {"call": lambda c: c.call("m", **{name: 1}), "__call__": lambda c: c("m", **{name: 1}), "proxy": lambda c: c.proxy.m(**{name: 1}), "notify": lambda c: c.notify("m", **{name: 1})}[way]
+    act = {
+        "call": lambda c: c.call("m", **{name: 1}),
+        "__call__": lambda c: c("m", **{name: 1}),
+        "proxy": lambda c: c.proxy.m(**{name: 1}),
+        "notify": lambda c: c.notify("m", **{name: 1}),
+    }[way]
     with pytest.raises(TypeError) as caught:
         rig.run(act)
     assert f"unknown option {name!r}" in str(caught.value)
@@ -249,7 +254,13 @@ def test_bad_options_are_named_wherever_they_are_given(name: str, value: Any, ki
 
 
 def test_no_message_about_headers_shows_a_value() -> None:
-    for headers in ({"Authorization": "Bearer s3cret\n"}, {"Authorization": b"s3cret"}, {"Authorization": "s3cret\u20ac"}, "Authorization: s3cret", [("a", "s3cret", "b")]):
+    for headers in (
+        {"Authorization": "Bearer s3cret\n"},
+        {"Authorization": b"s3cret"},
+        {"Authorization": "s3cret\u20ac"},
+        "Authorization: s3cret",
+        [("a", "s3cret", "b")],
+    ):
         with pytest.raises((TypeError, ValueError)) as caught:
             Client(ScriptedBackend(()), headers=headers)  # type: ignore[arg-type]
         assert "s3cret" not in str(caught.value)

@@ -71,7 +71,7 @@ def test_what_inspects_a_proxy_sends_nothing(driver: str) -> None:
     """A notebook's display hooks, copying and pretty printing look attributes up and call what they find."""
     rig = Rig(driver)
     for thing in (rig.client.proxy, rig.client.proxy.sum, rig.client.proxy.a.b):
-        repr(thing), str(thing), pprint.pformat(thing), hash(thing), bool(thing), dir(thing), thing == thing  # noqa: PLR0124
+        repr(thing), str(thing), pprint.pformat(thing), hash(thing), bool(thing), dir(thing), thing == thing
         inspect.isawaitable(thing), inspect.iscoroutinefunction(thing), inspect.getmembers(type(thing))
         for hook in ("_repr_html_", "_repr_mimebundle_", "_ipython_display_", "__rich__", "__rich_console__", "__array__", "__len__", "__fspath__"):
             assert not hasattr(thing, hook)

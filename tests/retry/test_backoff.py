@@ -74,7 +74,7 @@ def test_defaults_exponential_is_one_second_doubling_without_jitter() -> None:
 
 
 def test_defaults_of_the_strategys_own_backoff() -> None:
-    assert DEFAULT_BACKOFF == ExponentialBackoff(attempts=3, base=0.1, factor=2.0, max_value=20.0, jitter=True)
+    assert ExponentialBackoff(attempts=3, base=0.1, factor=2.0, max_value=20.0, jitter=True) == DEFAULT_BACKOFF
     assert RetryStrategy().backoff is DEFAULT_BACKOFF
     assert RetryStrategy().max_attempts == 4
     seen = [first(DEFAULT_BACKOFF) for _ in range(200)]
@@ -140,7 +140,7 @@ def test_any_backoff_yields_finite_non_negative_capped_delays(backoff: Backoff) 
 
 
 @given(backoffs(st.just(MILLION)))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_any_backoff_up_to_a_million(backoff: Backoff) -> None:
     delays = list(backoff())
     assert len(delays) == MILLION
@@ -171,7 +171,9 @@ def test_trap_overflow_at_large_n(backoff: Backoff) -> None:
     check(delays, backoff.cap)
 
 
-@pytest.mark.parametrize("backoff", [LinearBackoff(MILLION), ExponentialBackoff(200), FibonacciBackoff(200), Backoff.from_function(lambda n: 2.0**n, attempts=2000)])
+@pytest.mark.parametrize(
+    "backoff", [LinearBackoff(90_000), ExponentialBackoff(200), FibonacciBackoff(200), Backoff.from_function(lambda n: 2.0**n, attempts=2000)]
+)
 def test_growth_without_a_cap_saturates_at_a_day(backoff: Backoff) -> None:
     *_, last = backoff()
     assert last == LONGEST == 24 * 60 * 60

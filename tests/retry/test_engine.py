@@ -98,7 +98,9 @@ ROWS = [
         waits=(0.5,),
         sent=2,
     ),
-    Row("transient: a 503 without Retry-After around one was not", (error(-32000, status=503),), TRANSIENT, raises=JsonRpcError, notes=gave_up(1, "0.00", GUARD)),
+    Row(
+        "transient: a 503 without Retry-After around one was not", (error(-32000, status=503),), TRANSIENT, raises=JsonRpcError, notes=gave_up(1, "0.00", GUARD)
+    ),
     Row("transient: an idempotent method goes again", (lost, slow_answer, result(5)), every(idempotent={"get"}), gives=5, waits=(0.5, 0.5), sent=3),
     Row("transient: a method that is not declared does not", (lost,), every(idempotent={"put"}), raises=ConnectionLostError, notes=gave_up(1, "0.00", GUARD)),
     Row("transient: a 500 is an answer", (http(500),), every(idempotent=True), raises=HTTPStatusError),
@@ -106,65 +108,255 @@ ROWS = [
     Row("transient: HTML is never tried again", (Reply(b"<html>"),), every(idempotent=True), raises=ProtocolError),
     # --- naming what to retry ---
     Row("named exceptions go again for every method", (lost, slow_answer, result(5)), NAMED, gives=5, waits=(0.5, 0.5), sent=3),
-    Row("named exceptions with idempotent= go again for these only", (lost,), every(exceptions={ConnectionError}, idempotent={"put"}), raises=ConnectionLostError, notes=gave_up(1, "0.00", GUARD)),
-    Row("named exceptions with idempotent=False: what was not sent still goes", (unconnected, result(5)), every(exceptions={ConnectionError}, idempotent=False), gives=5, waits=(0.5,), sent=2),
+    Row(
+        "named exceptions with idempotent= go again for these only",
+        (lost,),
+        every(exceptions={ConnectionError}, idempotent={"put"}),
+        raises=ConnectionLostError,
+        notes=gave_up(1, "0.00", GUARD),
+    ),
+    Row(
+        "named exceptions with idempotent=False: what was not sent still goes",
+        (unconnected, result(5)),
+        every(exceptions={ConnectionError}, idempotent=False),
+        gives=5,
+        waits=(0.5,),
+        sent=2,
+    ),
     Row("named codes go again for every method", (error(2001), result(5)), CODES, gives=5, waits=(0.5,), sent=2),
-    Row("named codes go again even where idempotent= excludes the method", (error(2001), result(5)), every(codes={2001}, idempotent={"put"}), gives=5, waits=(0.5,), sent=2),
+    Row(
+        "named codes go again even where idempotent= excludes the method",
+        (error(2001), result(5)),
+        every(codes={2001}, idempotent={"put"}),
+        gives=5,
+        waits=(0.5,),
+        sent=2,
+    ),
     Row("named codes match within HTTP 500", (error(2001, status=500), result(5)), CODES, gives=5, waits=(0.5,), sent=2),
     Row("another code is raised at once, without a note", (error(2002, "no"),), CODES, raises=JsonRpcError, says="no [2002]"),
     Row("an error that follows retries but matches nothing", (error(2001), error(-32601)), CODES, raises=MethodNotFoundError, waits=(0.5,), sent=2),
     Row("named statuses", (http(500), result(5)), every(statuses={500}), gives=5, waits=(0.5,), sent=2),
     Row("fatal wins", (error(2001),), every(codes=range(2000, 3000), fatal={2001}), raises=JsonRpcError),
     # --- when ---
-    Row("when: a success that is not yet one", (result("pending"), result("pending"), result("done")), every(when=lambda o, n: o.result == "pending"), gives="done", waits=(0.5, 0.5), sent=3),
-    Row("when: a success that never becomes one is returned", (result("pending"),) * 3, every(2, when=lambda o, n: o.result == "pending"), gives="pending", waits=(0.5, 0.5), sent=3),
+    Row(
+        "when: a success that is not yet one",
+        (result("pending"), result("pending"), result("done")),
+        every(when=lambda o, n: o.result == "pending"),
+        gives="done",
+        waits=(0.5, 0.5),
+        sent=3,
+    ),
+    Row(
+        "when: a success that never becomes one is returned",
+        (result("pending"),) * 3,
+        every(2, when=lambda o, n: o.result == "pending"),
+        gives="pending",
+        waits=(0.5, 0.5),
+        sent=3,
+    ),
     Row("when: seconds of its own", (result(1), result(2), result(3)), every(when=lambda o, n: n * 2.0 if n < 3 else None), gives=3, waits=(2.0, 4.0), sent=3),
-    Row("when: a broken one is raised from the failure that it hid", (lost,), every(when=lambda o, n: 1 / 0), raises=ZeroDivisionError, cause=ConnectionLostError, notes=gave_up(1, "0.00", "error in the strategy")),
-    Row("when: a broken one after a success is raised", (result(5),), every(when=lambda o, n: 1 / 0), raises=ZeroDivisionError, notes=gave_up(1, "0.00", "error in the strategy")),
+    Row(
+        "when: a broken one is raised from the failure that it hid",
+        (lost,),
+        every(when=lambda o, n: 1 / 0),
+        raises=ZeroDivisionError,
+        cause=ConnectionLostError,
+        notes=gave_up(1, "0.00", "error in the strategy"),
+    ),
+    Row(
+        "when: a broken one after a success is raised",
+        (result(5),),
+        every(when=lambda o, n: 1 / 0),
+        raises=ZeroDivisionError,
+        notes=gave_up(1, "0.00", "error in the strategy"),
+    ),
     # --- give-up ---
-    Row("attempts run out: the last exception goes through with one note", (lost,) * 4, NAMED, raises=ConnectionLostError, says="reset", notes=gave_up(4, "1.50"), waits=(0.5, 0.5, 0.5), sent=4),
-    Row("attempts run out: the last of several kinds", (lost, slow_answer, unconnected), every(2, exceptions={OSError}), raises=ConnectError, notes=gave_up(3, "1.00"), waits=(0.5, 0.5), sent=3),
-    Row("attempts run out: a code is raised by call", (error(2001, "busy"),) * 4, CODES, raises=JsonRpcError, says="busy [2001]", notes=gave_up(4, "1.50"), waits=(0.5, 0.5, 0.5), sent=4),
+    Row(
+        "attempts run out: the last exception goes through with one note",
+        (lost,) * 4,
+        NAMED,
+        raises=ConnectionLostError,
+        says="reset",
+        notes=gave_up(4, "1.50"),
+        waits=(0.5, 0.5, 0.5),
+        sent=4,
+    ),
+    Row(
+        "attempts run out: the last of several kinds",
+        (lost, slow_answer, unconnected),
+        every(2, exceptions={OSError}),
+        raises=ConnectError,
+        notes=gave_up(3, "1.00"),
+        waits=(0.5, 0.5),
+        sent=3,
+    ),
+    Row(
+        "attempts run out: a code is raised by call",
+        (error(2001, "busy"),) * 4,
+        CODES,
+        raises=JsonRpcError,
+        says="busy [2001]",
+        notes=gave_up(4, "1.50"),
+        waits=(0.5, 0.5, 0.5),
+        sent=4,
+    ),
     Row("no attempts at all", (lost,), every(0, exceptions={OSError}), raises=ConnectionLostError, notes=gave_up(1, "0.00")),
-    Row("wrap: RetryExhaustedError from the last failure", (lost,) * 3, every(2, exceptions={OSError}, wrap=True), raises=RetryExhaustedError, says="get: gave up after 3 attempts in 1.00 s: ConnectionLostError('reset')", cause=ConnectionLostError, waits=(0.5, 0.5), sent=3),
+    Row(
+        "wrap: RetryExhaustedError from the last failure",
+        (lost,) * 3,
+        every(2, exceptions={OSError}, wrap=True),
+        raises=RetryExhaustedError,
+        says="get: gave up after 3 attempts in 1.00 s: ConnectionLostError('reset')",
+        cause=ConnectionLostError,
+        waits=(0.5, 0.5),
+        sent=3,
+    ),
     Row("wrap: an error that is not retried is not wrapped", (error(1),), every(codes={2001}, wrap=True), raises=JsonRpcError),
     Row("wrap: what the idempotency guard stops is not wrapped", (lost,), every(wrap=True), raises=ConnectionLostError, notes=gave_up(1, "0.00", GUARD)),
     # --- the deadline ---
-    Row("deadline: a wait that would pass it is not begun", (lost, lost), NAMED, raises=DeadlineExceeded, cause=ConnectionLostError, says="get: the deadline of 0.75 s ended the call after 2 attempts in 0.50 s", waits=(0.5,), sent=2, options={"deadline": 0.75}),
+    Row(
+        "deadline: a wait that would pass it is not begun",
+        (lost, lost),
+        NAMED,
+        raises=DeadlineExceeded,
+        cause=ConnectionLostError,
+        says="get: the deadline of 0.75 s ended the call after 2 attempts in 0.50 s",
+        waits=(0.5,),
+        sent=2,
+        options={"deadline": 0.75},
+    ),
     Row("deadline: a wait that ends exactly at it is not begun", (lost,), NAMED, raises=DeadlineExceeded, cause=ConnectionLostError, options={"deadline": 0.5}),
     Row("deadline: it cuts an attempt", (Slow(9, result(1)),), NAMED, raises=DeadlineExceeded, cause=RequestTimeoutError, options={"deadline": 0.75}),
-    Row("deadline: it cuts an attempt of a client without a strategy", (Slow(9, result(1)),), None, raises=DeadlineExceeded, cause=RequestTimeoutError, options={"deadline": 0.75}),
-    Row("deadline: it cuts a later attempt", (lost, Slow(9, result(1))), NAMED, raises=DeadlineExceeded, cause=RequestTimeoutError, waits=(0.5,), sent=2, options={"deadline": 0.75}),
+    Row(
+        "deadline: it cuts an attempt of a client without a strategy",
+        (Slow(9, result(1)),),
+        None,
+        raises=DeadlineExceeded,
+        cause=RequestTimeoutError,
+        options={"deadline": 0.75},
+    ),
+    Row(
+        "deadline: it cuts a later attempt",
+        (lost, Slow(9, result(1))),
+        NAMED,
+        raises=DeadlineExceeded,
+        cause=RequestTimeoutError,
+        waits=(0.5,),
+        sent=2,
+        options={"deadline": 0.75},
+    ),
     Row("deadline: of nothing stops before the backend", (), NAMED, raises=DeadlineExceeded, sent=0, options={"deadline": 0}),
     Row("deadline: below nothing stops before the backend", (), None, raises=DeadlineExceeded, sent=0, options={"deadline": -1.5}),
     Row("deadline: an answer that comes late is an answer", (Slow(0.5, result(5)),), NAMED, gives=5, options={"deadline": 0.5}),
     Row("deadline: a failure that is not retried stays what it is", (Slow(0.7, error(1)),), NAMED, raises=JsonRpcError, options={"deadline": 0.7}),
-    Row("deadline: not even exceptions={Exception} retries it", (Slow(9, result(1)),), every(exceptions={Exception}), raises=DeadlineExceeded, cause=RequestTimeoutError, options={"deadline": 1}),
-    Row("deadline: not even when retries it", (Slow(9, result(1)),), every(when=lambda o, n: True), raises=DeadlineExceeded, cause=RequestTimeoutError, options={"deadline": 1}),
-    Row("deadline: it is not wrapped", (lost,), every(exceptions={OSError}, wrap=True), raises=DeadlineExceeded, cause=ConnectionLostError, options={"deadline": 0.25}),
-    Row("timeout: an attempt that takes too long is tried again", (Slow(9, result(1)), result(5)), NAMED, gives=5, waits=(0.5,), sent=2, options={"timeout": 2.0}),
-    Row("timeout: the preset takes it for maybe executed", (Slow(9, result(1)),), TRANSIENT, raises=RequestTimeoutError, notes=gave_up(1, "2.00", GUARD), options={"timeout": 2.0}),
-    Row("timeout: the last one is a timeout and no deadline", (Slow(9, result(1)),) * 4, NAMED, raises=RequestTimeoutError, notes=gave_up(4, "9.50"), waits=(0.5,) * 3, sent=4, options={"timeout": 2.0}),
+    Row(
+        "deadline: not even exceptions={Exception} retries it",
+        (Slow(9, result(1)),),
+        every(exceptions={Exception}),
+        raises=DeadlineExceeded,
+        cause=RequestTimeoutError,
+        options={"deadline": 1},
+    ),
+    Row(
+        "deadline: not even when retries it",
+        (Slow(9, result(1)),),
+        every(when=lambda o, n: True),
+        raises=DeadlineExceeded,
+        cause=RequestTimeoutError,
+        options={"deadline": 1},
+    ),
+    Row(
+        "deadline: it is not wrapped",
+        (lost,),
+        every(exceptions={OSError}, wrap=True),
+        raises=DeadlineExceeded,
+        cause=ConnectionLostError,
+        options={"deadline": 0.25},
+    ),
+    Row(
+        "timeout: an attempt that takes too long is tried again",
+        (Slow(9, result(1)), result(5)),
+        NAMED,
+        gives=5,
+        waits=(0.5,),
+        sent=2,
+        options={"timeout": 2.0},
+    ),
+    Row(
+        "timeout: the preset takes it for maybe executed",
+        (Slow(9, result(1)),),
+        TRANSIENT,
+        raises=RequestTimeoutError,
+        notes=gave_up(1, "2.00", GUARD),
+        options={"timeout": 2.0},
+    ),
+    Row(
+        "timeout: the last one is a timeout and no deadline",
+        (Slow(9, result(1)),) * 4,
+        NAMED,
+        raises=RequestTimeoutError,
+        notes=gave_up(4, "9.50"),
+        waits=(0.5,) * 3,
+        sent=4,
+        options={"timeout": 2.0},
+    ),
     # --- Retry-After ---
     Row("Retry-After lengthens the delay", (http(429, headers={"Retry-After": "7"}), result(5)), TRANSIENT, gives=5, waits=(7.0,), sent=2),
     Row("Retry-After never shortens it", (http(429, headers={"Retry-After": "0.1"}), result(5)), TRANSIENT, gives=5, waits=(0.5,), sent=2),
     Row("Retry-After is capped", (http(429, headers={"Retry-After": "3600"}), result(5)), TRANSIENT, gives=5, waits=(60.0,), sent=2),
-    Row("Retry-After that passes the deadline stops", (http(429, headers={"Retry-After": "7"}),), TRANSIENT, raises=DeadlineExceeded, cause=HTTPStatusError, options={"deadline": 5}),
-    Row("Retry-After allows no more attempts", (http(429, headers={"Retry-After": "7"}),) * 2, every(1), raises=HTTPStatusError, notes=gave_up(2, "7.00"), waits=(7.0,), sent=2),
+    Row(
+        "Retry-After that passes the deadline stops",
+        (http(429, headers={"Retry-After": "7"}),),
+        TRANSIENT,
+        raises=DeadlineExceeded,
+        cause=HTTPStatusError,
+        options={"deadline": 5},
+    ),
+    Row(
+        "Retry-After allows no more attempts",
+        (http(429, headers={"Retry-After": "7"}),) * 2,
+        every(1),
+        raises=HTTPStatusError,
+        notes=gave_up(2, "7.00"),
+        waits=(7.0,),
+        sent=2,
+    ),
     Row("a hint in error.data", (error(429, data={"retry_after": 4}), result(5)), TRANSIENT, gives=5, waits=(4.0,), sent=2),
     # --- refusals that a backend passes on ---
     Row("a refusal is never retried", (fresh(Refused("full")),), every(exceptions={Exception}), raises=Refused),
     # --- what a backend lets through ---
     Row("an exception of a library goes through as it is", (fresh(requests.ReadTimeout("x")),), TRANSIENT, raises=requests.ReadTimeout),
-    Row("an exception of a library is named", (fresh(requests.ConnectionError("x")), result(5)), every(exceptions={requests.ConnectionError}), gives=5, waits=(0.5,), sent=2),
-    Row("an exception of a library counts as maybe executed", (fresh(requests.ConnectionError("x")),), every(exceptions={OSError}, idempotent={"put"}), raises=requests.ConnectionError, notes=gave_up(1, "0.00", GUARD)),
+    Row(
+        "an exception of a library is named",
+        (fresh(requests.ConnectionError("x")), result(5)),
+        every(exceptions={requests.ConnectionError}),
+        gives=5,
+        waits=(0.5,),
+        sent=2,
+    ),
+    Row(
+        "an exception of a library counts as maybe executed",
+        (fresh(requests.ConnectionError("x")),),
+        every(exceptions={OSError}, idempotent={"put"}),
+        raises=requests.ConnectionError,
+        notes=gave_up(1, "0.00", GUARD),
+    ),
     # --- notifications ---
-    Row("notification: an error is no reason to send it again", (Reply(b'{"jsonrpc":"2.0","id":null,"error":{"code":2001,"message":"x"}}'),), CODES, notify=True),
+    Row(
+        "notification: an error is no reason to send it again", (Reply(b'{"jsonrpc":"2.0","id":null,"error":{"code":2001,"message":"x"}}'),), CODES, notify=True
+    ),
     Row("notification: an answer of nonsense is fine", (Reply(b"<html>"),), TRANSIENT, notify=True),
     Row("notification: one that was not sent goes again", (unconnected, Reply(b"")), TRANSIENT, waits=(0.5,), sent=2, notify=True),
     Row("notification: one that was rejected goes again", (http(429), Reply(b"", 204)), TRANSIENT, waits=(0.5,), sent=2, notify=True),
     Row("notification: one that may have been executed never does", (lost,), NAMED, raises=ConnectionLostError, notes=gave_up(1, "0.00", UNTOLD), notify=True),
-    Row("notification: not even of an idempotent method", (lost,), every(idempotent=True), raises=ConnectionLostError, notes=gave_up(1, "0.00", UNTOLD), notify=True),
+    Row(
+        "notification: not even of an idempotent method",
+        (lost,),
+        every(idempotent=True),
+        raises=ConnectionLostError,
+        notes=gave_up(1, "0.00", UNTOLD),
+        notify=True,
+    ),
     Row("notification: not even a named status", (http(500),), every(statuses={500}), raises=HTTPStatusError, notes=gave_up(1, "0.00", UNTOLD), notify=True),
     Row("notification: no when makes it go again", (Reply(b""),), every(when=lambda o, n: True), notify=True),
 ]
@@ -217,7 +409,9 @@ def test_trap_every_call_has_id_1(driver: str) -> None:
 @both_drivers
 def test_each_request_has_its_own_delays(driver: str) -> None:
     """One strategy, two calls: the second begins with the first delay."""
-    rig = Rig(driver, *[error(2001)] * 3, result(1), *[error(2001)] * 2, result(2), retry_strategy=RetryStrategy(codes={2001}, backoff=ExponentialBackoff(3, 1, 2)))
+    rig = Rig(
+        driver, *[error(2001)] * 3, result(1), *[error(2001)] * 2, result(2), retry_strategy=RetryStrategy(codes={2001}, backoff=ExponentialBackoff(3, 1, 2))
+    )
     rig.call("a")
     rig.call("b")
     assert rig.waits == [1, 2, 4, 1, 2]
@@ -356,7 +550,9 @@ rejected = http(429)
 )
 def test_errors_delivery_tells_of_all_tries_and_not_only_of_the_last(driver: str, script: list[Any], options: dict[str, Any], delivery: Delivery) -> None:
     """A caller who reads NOT_SENT sends again; were it the last try's alone, the server might act twice."""
-    rig = Rig(driver, *script, **{"retry_strategy": RetryStrategy(exceptions={OSError}, statuses={429}, codes={2001}, backoff=PeriodicBackoff(2, 0.5)), **options})
+    rig = Rig(
+        driver, *script, **{"retry_strategy": RetryStrategy(exceptions={OSError}, statuses={429}, codes={2001}, backoff=PeriodicBackoff(2, 0.5)), **options}
+    )
     with pytest.raises((ConnectionError, DeadlineExceeded, Refused, RetryExhaustedError)) as caught:
         rig.call("get")
     assert caught.value.delivery is delivery
@@ -400,7 +596,9 @@ def test_no_limit_is_infinity(driver: str) -> None:
     hint=st.one_of(st.none(), st.floats(0, 100)),
 )
 @settings(max_examples=150, deadline=None)
-def test_the_engine_no_wait_ever_goes_past_the_deadline(deadline: float, timeout: float | None, delays: list[float], durations: list[float], hint: float | None) -> None:
+def test_the_engine_no_wait_ever_goes_past_the_deadline(
+    deadline: float, timeout: float | None, delays: list[float], durations: list[float], hint: float | None
+) -> None:
     """stamina, tenacity and urllib3 sleep past their limit."""
     headers = {} if hint is None else {"retry-after": f"{hint:.3f}"}
     script = [Slow(duration, error(7, headers=headers)) for duration in durations]
@@ -456,7 +654,9 @@ def test_the_engine_what_is_no_exception_is_never_retried(driver: str, kind: typ
     def interrupt(exchange: Exchange) -> Reply:
         raise kind
 
-    rig = Rig(driver, interrupt, result(5), retry_strategy=every(exceptions={Exception}, when=lambda o, n: True if not o.ok else None), layers=layer, watched=True)
+    rig = Rig(
+        driver, interrupt, result(5), retry_strategy=every(exceptions={Exception}, when=lambda o, n: True if not o.ok else None), layers=layer, watched=True
+    )
     with pytest.raises(kind):
         rig.call("get")
     assert (rig.sent, rig.waits) == (1, [])
@@ -480,7 +680,13 @@ def answers(*items: Any, status: int = 200, headers: Any = None) -> Any:
             if request.id is None or request.method not in table:
                 continue
             answer = table[request.method]
-            found.append({"jsonrpc": "2.0", "id": request.id, **({"error": {"code": answer.code, "message": "x", "data": answer.data}} if isinstance(answer, Fail) else {"result": answer})})
+            found.append(
+                {
+                    "jsonrpc": "2.0",
+                    "id": request.id,
+                    **({"error": {"code": answer.code, "message": "x", "data": answer.data}} if isinstance(answer, Fail) else {"result": answer}),
+                }
+            )
         return Reply(json.dumps(list(reversed(found))).encode() if found else b"", status, headers or {})
 
     return play
@@ -608,7 +814,15 @@ def test_batch_a_member_left_out_is_maybe_executed(driver: str) -> None:
 
 
 @both_drivers
-@pytest.mark.parametrize(("strategy", "again"), [(every(exceptions={MissingResponseError}), True), (every(exceptions={MissingResponseError}, idempotent={"a"}), False), (every(exceptions={MissingResponseError}, idempotent={"b"}), True)], ids=["named", "guarded", "idempotent"])
+@pytest.mark.parametrize(
+    ("strategy", "again"),
+    [
+        (every(exceptions={MissingResponseError}), True),
+        (every(exceptions={MissingResponseError}, idempotent={"a"}), False),
+        (every(exceptions={MissingResponseError}, idempotent={"b"}), True),
+    ],
+    ids=["named", "guarded", "idempotent"],
+)
 def test_batch_a_member_left_out_goes_again_only_where_that_is_allowed(driver: str, strategy: RetryStrategy, again: bool) -> None:
     rig = Rig(driver, answers({"a": 1}), answers({"b": 2}), retry_strategy=strategy)
     response = rig.send(batch("a", "b"))
@@ -681,7 +895,13 @@ def test_batch_the_deadline_ends_the_members_that_are_left_and_keeps_the_others(
 
 @both_drivers
 def test_batch_the_deadline_ends_those_that_wait_when_it_cuts_those_that_fly(driver: str) -> None:
-    rig = Rig(driver, answers({"a": Fail(2001), "b": Fail(2001, {"retry_after": 3})}), Slow(9, result(1)), retry_strategy=every(codes={2001}, exceptions={TimeoutError}), deadline=4.0)
+    rig = Rig(
+        driver,
+        answers({"a": Fail(2001), "b": Fail(2001, {"retry_after": 3})}),
+        Slow(9, result(1)),
+        retry_strategy=every(codes={2001}, exceptions={TimeoutError}),
+        deadline=4.0,
+    )
     with pytest.raises(DeadlineExceeded):
         rig.send(batch("a", "b"))
     assert rig.time.now == 1_004

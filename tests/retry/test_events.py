@@ -97,7 +97,10 @@ def test_calls_without_a_retry_leave_no_line(driver: str, lines: Any) -> None:
 def test_a_batch_is_called_by_its_size(driver: str, lines: Any) -> None:
     rig = Rig(driver, unconnected, result(1), retry_strategy=every())
     rig.send(BatchRequest(Request("a"), Request("b"), Request("c")))
-    assert lines() == [("WARNING", "batch of 3: attempt 1/4 failed: ConnectError('refused'). Retrying in 1.23 s"), ("INFO", "batch of 3: succeeded on attempt 2")]
+    assert lines() == [
+        ("WARNING", "batch of 3: attempt 1/4 failed: ConnectError('refused'). Retrying in 1.23 s"),
+        ("INFO", "batch of 3: succeeded on attempt 2"),
+    ]
 
 
 @both_drivers
@@ -124,7 +127,9 @@ def test_a_logging_sink_of_the_users_takes_the_place_of_the_usual_one(driver: st
     rig = Rig(driver, unconnected, result(5), retry_strategy=every(), on_event=[LoggingSink(logging.getLogger("mine"))])
     rig.call("sum")
     assert lines() == []
-    assert [record.getMessage() for record in caplog.records if record.name == "mine"] == ["sum: attempt 1/4 failed: ConnectError('refused'). Retrying in 1.23 s"]
+    assert [record.getMessage() for record in caplog.records if record.name == "mine"] == [
+        "sum: attempt 1/4 failed: ConnectError('refused'). Retrying in 1.23 s"
+    ]
 
 
 def test_the_librarys_logger_is_silent_unless_asked() -> None:
@@ -141,7 +146,14 @@ def test_the_records_of_a_call_that_recovers(driver: str) -> None:
     started, scheduled, again, succeeded = rig.events
     assert started == AttemptStarted("sum", 1, 4, 0.0)
     assert isinstance(scheduled, RetryScheduled)
-    assert (scheduled.operation, scheduled.attempt, scheduled.max_attempts, scheduled.elapsed, scheduled.delay, scheduled.reason) == ("sum", 1, 4, 0.5, 2.0, "exception")
+    assert (scheduled.operation, scheduled.attempt, scheduled.max_attempts, scheduled.elapsed, scheduled.delay, scheduled.reason) == (
+        "sum",
+        1,
+        4,
+        0.5,
+        2.0,
+        "exception",
+    )
     assert isinstance(scheduled.error, ConnectError)
     assert again == AttemptStarted("sum", 2, 4, 2.5)
     assert succeeded == CallSucceeded("sum", 2, 4, 2.75)
@@ -190,7 +202,12 @@ def test_a_client_without_a_strategy_has_one_attempt(driver: str) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [AttemptStarted("m", 1, 4, 0.0), RetryScheduled("m", 1, None, 0.5, 1.0, "code", None), CallSucceeded("m", 2, 4, 0.5), CallFailed("m", 2, 4, 1.0, "attempts", ValueError("x"))],
+    [
+        AttemptStarted("m", 1, 4, 0.0),
+        RetryScheduled("m", 1, None, 0.5, 1.0, "code", None),
+        CallSucceeded("m", 2, 4, 0.5),
+        CallFailed("m", 2, 4, 1.0, "attempts", ValueError("x")),
+    ],
     ids=lambda event: type(event).__name__,
 )
 def test_records_are_frozen(event: Event) -> None:
