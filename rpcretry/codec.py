@@ -195,12 +195,12 @@ def _read_carefully(reader: Reader, document: Any, reply: Reply, id: RequestId) 
                 # Its traceback holds this frame, and with it the reply.
                 del error
         raise _foreign(reply, id, found, f"the error {error}", [error])
-    if "result" not in document:
+    if "result" not in document and not (ours and _is_void(document, reply)):
         raise _unreadable(reply, "an object with neither result nor error")
     if not ours:
         what = "a result without an id" if "id" not in document else "a result with a null id" if found is None else "a result"
         raise _foreign(reply, id, found, what)
-    return document["result"]
+    return document.get("result")
 
 
 def read_notification(reader: Reader, reply: Reply) -> None:
@@ -289,9 +289,9 @@ def _member(reader: Reader, answer: dict[Any, Any], reply: Reply, headers: Heade
     error = reader.error_of(answer, reply)
     if error is not None:
         return error
-    if "result" not in answer:
+    if "result" not in answer and not _is_void(answer, reply):
         return ProtocolError(f"the answer to id {answer['id']!r:.40} has neither result nor error", status=reply.status, headers=headers)
-    return answer["result"]
+    return answer.get("result")
 
 
 def _shared_reason(nameless: list[JsonRpcError], foreign: list[object], asked: int, answered: int, notifications: int) -> JsonRpcError | None:
@@ -332,6 +332,11 @@ def _is_envelope(document: dict[Any, Any], reply: Reply) -> bool:
     if "jsonrpc" in document:
         return "result" in document or error is not None
     return 200 <= reply.status < 300 and ("result" in document or error is not None)
+
+
+def _is_void(document: dict[Any, Any], reply: Reply) -> bool:
+    """Whether this is a success without a value: servers in JavaScript leave out a result that is undefined."""
+    return 200 <= reply.status < 300 and "jsonrpc" in document and document.keys() <= {"jsonrpc", "id", "error"}
 
 
 def _foreign(reply: Reply, id: RequestId, found: object, what: str, errors: Sequence[JsonRpcError] = ()) -> IdentityError:

@@ -150,42 +150,42 @@ class JsonRpcError(RpcRetryError):
 class ParseError(JsonRpcError):
     """-32700: the server could not parse the request as JSON."""
 
-    CODE = -32700
+    CODE: ClassVar[int | range | None] = -32700
     MESSAGE = "Parse error"
 
 
 class InvalidRequestError(JsonRpcError):
     """-32600: the server does not take the document for a JSON-RPC request."""
 
-    CODE = -32600
+    CODE: ClassVar[int | range | None] = -32600
     MESSAGE = "Invalid Request"
 
 
 class MethodNotFoundError(JsonRpcError):
     """-32601: the server has no such method."""
 
-    CODE = -32601
+    CODE: ClassVar[int | range | None] = -32601
     MESSAGE = "Method not found"
 
 
 class InvalidParamsError(JsonRpcError):
     """-32602: the method does not take these params."""
 
-    CODE = -32602
+    CODE: ClassVar[int | range | None] = -32602
     MESSAGE = "Invalid params"
 
 
 class InternalError(JsonRpcError):
     """-32603: the server failed."""
 
-    CODE = -32603
+    CODE: ClassVar[int | range | None] = -32603
     MESSAGE = "Internal error"
 
 
 class ServerError(JsonRpcError):
     """-32099 to -32000: the range that the specification leaves to servers."""
 
-    CODE = range(-32099, -31999)
+    CODE: ClassVar[int | range | None] = range(-32099, -31999)
     MESSAGE = "Server error"
 
 
@@ -195,7 +195,8 @@ Registry = tuple[Mapping[int, type[JsonRpcError]], Sequence[tuple[range, type[Js
 def error_registry(errors: Iterable[type[JsonRpcError]] = ()) -> Registry:
     """Build the table from code to exception class of one client.
 
-    :param errors: classes with ``CODE``; they come before the standard ones, later ones before earlier.
+    :param errors: classes with ``CODE``; they come before the standard ones, a single code before a range, and
+        later ones before earlier.
     :raises TypeError: where something is not a subclass of :class:`JsonRpcError` with a ``CODE``.
     """
     exact: dict[int, type[JsonRpcError]] = {}
@@ -210,9 +211,9 @@ def error_registry(errors: Iterable[type[JsonRpcError]] = ()) -> Registry:
             raise TypeError(f"errors takes subclasses of JsonRpcError, got {cls!r}")
         if isinstance(cls.CODE, range):
             ranges.insert(0, (cls.CODE, cls))
-            if cls is not ServerError:
-                for code in [code for code in exact if code in cls.CODE]:
-                    del exact[code]
+            # A range of the user's comes before the standard classes, and not before a class of theirs for one code.
+            for code in [code for code, known in exact.items() if code in cls.CODE and known in standard]:
+                del exact[code]
         elif isinstance(cls.CODE, int) and not isinstance(cls.CODE, bool):
             exact[cls.CODE] = cls
         else:

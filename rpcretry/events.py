@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
+from .errors import RetryExhaustedError
+
 __all__ = ["AttemptStarted", "CallFailed", "CallSucceeded", "Event", "LoggingSink", "RetryScheduled", "Sink"]
 
 
@@ -87,13 +89,15 @@ class LoggingSink:
     def __call__(self, event: Event) -> None:
         if isinstance(event, RetryScheduled):
             limit = "?" if event.max_attempts is None else event.max_attempts
-            failure = "was not accepted" if event.error is None else f"failed: {event.error!r}"
-            self.logger.warning("%s: attempt %d/%s %s. Retrying in %.2f s", event.operation, event.attempt, limit, failure, event.delay)
+            outcome = "was not accepted" if event.error is None else f"failed: {event.error!r}"
+            self.logger.warning("%s: attempt %d/%s %s. Retrying in %.2f s", event.operation, event.attempt, limit, outcome, event.delay)
         elif isinstance(event, CallSucceeded):
             if event.attempt > 1:
                 self.logger.info("%s: succeeded on attempt %d", event.operation, event.attempt)
         elif isinstance(event, CallFailed) and event.attempt > 1:
-            self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %r", event.operation, event.attempt, event.elapsed, event.reason, event.error)
+            # A RetryExhaustedError says the rest of this line itself.
+            failure = event.error.last_exception if isinstance(event.error, RetryExhaustedError) else event.error
+            self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %r", event.operation, event.attempt, event.elapsed, event.reason, failure)
 
 
 log_event = LoggingSink()

@@ -264,7 +264,9 @@ class Response(Generic[T]):
         return mine == theirs and _said(self._error) == _said(other._error)
 
     def __repr__(self) -> str:
-        what = f"error={self._error!r}" if self._error is not None else f"result={self._result!r:.60}"
+        # Results may hold secrets as params do; what fits in no secret is shown.
+        shown = repr(self._result) if isinstance(self._result, (bool, int, float, type(None))) else f"<{type(self._result).__name__}>"
+        what = f"error={self._error!r}" if self._error is not None else f"result={shown}"
         return f"Response(id={self._id!r}, {what}, status={self._status})"
 
 

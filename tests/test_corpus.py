@@ -192,7 +192,9 @@ def test_the_table_agrees_with_a_reader_that_knows_nothing_of_ours(exchange: Rec
     if kind == "result":
         assert repr([document["id"]]) == repr(own)
         assert document.get("error") is None
-        assert read_single(READER, exchange.reply, exchange.ids[0]) == document["result"]
+        # typed-rpc leaves out the result of a method that returns nothing.
+        assert "result" in document or set(document) == {"jsonrpc", "id"}
+        assert read_single(READER, exchange.reply, exchange.ids[0]) == document.get("result")
     elif kind == "error":
         assert repr([document["id"]]) in (repr(own), "[None]")
         assert document["error"]["code"] == int(rest.split()[0])
@@ -203,9 +205,7 @@ def test_the_table_agrees_with_a_reader_that_knows_nothing_of_ours(exchange: Rec
         assert status == int(rest)
         assert not {"jsonrpc", "result", "error"} & set(document)
     else:
-        assert expected == "ProtocolError"
-        assert "result" not in document
-        assert "error" not in document
+        pytest.fail(f"no other outcome is expected of JSON, and here is {expected}")
 
 
 def test_errors_keep_what_the_server_said() -> None:
@@ -282,7 +282,7 @@ def test_the_table_is_whole() -> None:
         for outcome in cases.values()
         for kind in (outcome if isinstance(outcome, list) else [outcome])
     )
-    assert kinds == {"result": 272, "error": 371, "nothing": 70, "IdentityError": 81, "MissingResponseError": 33, "ProtocolError": 14, "HTTPStatusError": 42}
+    assert kinds == {"result": 273, "error": 371, "nothing": 70, "IdentityError": 81, "MissingResponseError": 33, "ProtocolError": 13, "HTTPStatusError": 42}
     shapes = Counter(
         "batch" if one.batch else "notification" if one.requests[0].is_notification else "single" for server in SERVERS for one in recorded(server)
     )

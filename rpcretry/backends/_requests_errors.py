@@ -39,12 +39,14 @@ def translate(problem: Exception, host: str, sent: bool | None) -> Exception:
     """
     chain = list(_chain(problem))
     words = _last_words(chain)
+    if _is_of_the_answer(problem):
+        sent = True
     if sent is None:
         sent = not _proves_unsent(chain)
     delivery = Delivery.MAYBE_EXECUTED if sent else Delivery.NOT_SENT
     if any(isinstance(error, ssl.SSLCertVerificationError) for error in chain):
         return CertificateError(f"the certificate of {host} is not trusted: {words}")
-    if isinstance(problem, _INVALID):
+    if isinstance(problem, _INVALID) and not _is_of_the_answer(problem):
         return InvalidTargetError(f"requests refuses the URL, the proxy or a header for {host}: {type(problem).__name__}")
     if isinstance(problem, (urllib3.exceptions.DecodeError, requests.exceptions.ContentDecodingError)):
         return ProtocolError(f"the body that {host} sent cannot be decompressed")
@@ -55,7 +57,7 @@ def translate(problem: Exception, host: str, sent: bool | None) -> Exception:
     if not sent:
         return ConnectError(f"no connection to {host}: {words}")
     connection = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, urllib3.exceptions.HTTPError)
-    if isinstance(problem, connection):
+    if isinstance(problem, connection) or _is_of_the_answer(problem):
         return ConnectionLostError(f"the connection to {host} broke: {words}")
     return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")
 
@@ -70,6 +72,11 @@ def _chain(problem: BaseException) -> Iterator[BaseException]:
             seen.add(id(error))
             yield error
             todo += [*error.args, getattr(error, "reason", None), getattr(error, "original_error", None), error.__cause__]
+
+
+def _is_of_the_answer(problem: Exception) -> bool:
+    """Whether *problem* is a header of the answer: requests gives it the name that it has for those of the request."""
+    return isinstance(problem, requests.exceptions.InvalidHeader) and isinstance(problem.args[0], urllib3.exceptions.InvalidHeader)
 
 
 def _is_timeout(error: BaseException) -> bool:

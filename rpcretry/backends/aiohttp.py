@@ -237,7 +237,8 @@ class AiohttpBackend:
             chunks.append(chunk)
             size += len(chunk)
         # The exception's traceback holds this frame.
-        del first, chunk, chunks
+        first = chunk = b""
+        chunks.clear()
         raise too_large(most, response.status, response.headers)
 
     # --- failing ---

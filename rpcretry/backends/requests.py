@@ -19,7 +19,7 @@ from ..client.core import DEFAULT_TIMEOUT
 from ..client.ids import IdSource
 from ..client.options import HeadersLike
 from ..codec import Codec
-from ..errors import ClientClosedError, Delivery, JsonRpcError, RequestTimeoutError
+from ..errors import ClientClosedError, Delivery, InvalidTargetError, JsonRpcError, RequestTimeoutError
 from ..events import Sink
 from ..messages import RequestId
 from ..retry.layer import Layer
@@ -119,12 +119,19 @@ class RequestsBackend:
                 return Reply(self._read(response, exchange.ends_by), response.status_code, response.headers)
             finally:
                 # After a whole body the connection is back in the pool, and this closes nothing.
-                response.close()
+                if response.raw is not None:
+                    response.close()
         except (requests.RequestException, urllib3.exceptions.HTTPError) as problem:
             redact(problem, self._secrets)
-            if isinstance(problem, requests.exceptions.InvalidHeader):
+            translated = translate(problem, self.target.host, progress.sent)
+            if isinstance(translated, InvalidTargetError) and isinstance(problem, requests.exceptions.InvalidHeader):
+                # Its message shows the header's value.
                 problem.args = ("a header cannot be sent",)
-            raise translate(problem, self.target.host, progress.sent) from problem
+            try:
+                raise translated from problem
+            finally:
+                # Its traceback holds this frame.
+                del translated
         finally:
             current.progress = outer
             if progress.response is not None:
@@ -162,9 +169,11 @@ class RequestsBackend:
             return found
         fields, auth = self._merged(headers)
         template = session.prepare_request(requests.Request("POST", self.target.url, headers=fields, data=b"{}", auth=auth))
+        # That of the jar is put in for each exchange, unless the user gave one.
         template.headers.pop("Cookie", None)
-        if "Cookie" in fields:
-            template.headers["Cookie"] = fields["Cookie"]
+        cookie: Any = Headers(fields).get("Cookie", session.headers.get("Cookie"))
+        if cookie is not None:
+            template.headers["Cookie"] = cookie
         settings = session.merge_environment_settings(str(template.url), {}, True, None, None)
         if len(self._prepared) >= 16:
             self._prepared.clear()
@@ -207,8 +216,12 @@ class RequestsBackend:
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     raw = response.raw
+    if raw is None:
+        # Made by a hook or an adapter of the user's, out of nothing.
+        yield response.content
+        return
     if getattr(response, "_content_consumed", False) or not isinstance(raw, urllib3.BaseHTTPResponse):
-        # A hook has read the body, or an adapter of the user's brought something else.
+        # A hook has read the body, or an adapter brought something else.
         yield from response.iter_content(CHUNK)
         return
     while chunk := raw.read(CHUNK, decode_content=True):

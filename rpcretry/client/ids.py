@@ -80,7 +80,6 @@ def _locked(ids: Iterator[RequestId]) -> IdSource:
             id = next(ids, None)
         if id is None:
             raise ValueError("ids is exhausted; it must yield an id for every request")
-        check_id(id)
-        return id
+        return check_id(id)
 
     return next_id

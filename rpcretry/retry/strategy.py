@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from .._check import callable_with, closest
 from ..errors import DeadlineExceeded, HTTPStatusError, JsonRpcError, Refused, RpcRetryError, TransportError
@@ -310,3 +311,8 @@ def _idempotency(value: object) -> tuple[bool | frozenset[str] | Callable[[Reque
             raise TypeError(f"idempotent takes method names and globs, got {type(name).__name__} {name!r:.60}")
     globs = [name for name in names if any(char in name for char in "*?[")]
     return frozenset(names) - frozenset(globs), tuple(re.compile(fnmatch.translate(glob)) for glob in globs)
+
+
+# inspect and help() would otherwise show the parameters of the __new__ that checks their names.
+_init = inspect.signature(RetryStrategy.__init__)
+RetryStrategy.__signature__ = _init.replace(parameters=list(_init.parameters.values())[1:])

@@ -37,7 +37,8 @@ class VirtualTime:
 
     def sleep(self, seconds: float) -> None:
         """Wait at once."""
-        self.delays.append(seconds)
+        # Waits are differences of times, and their last digits are noise.
+        self.delays.append(round(seconds, 9))
         self.now += seconds
 
     async def asleep(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import inspect
 import io
 import logging
@@ -151,6 +152,9 @@ def run_page(path: Path) -> None:
         # A page may show how to set logging up.
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
+    # What a page leaves open is to be heard of here, and not in some later test.
+    module.__dict__.clear()
+    gc.collect()
 
 
 def run_block(path: Path, block: Block, names: dict[str, Any], printed: Printed, url: str, runner: asyncio.Runner) -> None:

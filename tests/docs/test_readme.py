@@ -68,6 +68,14 @@ def test_the_readme_opens_with_what_it_is() -> None:
     assert len(re.findall(r"[.?!](?:\s|$)", opening)) <= 3
 
 
+def test_it_is_proper_restructuredtext() -> None:
+    # As package indexes read it, which know nothing of Sphinx.
+    command = [sys.executable, "-m", "docutils", "--report=1", "--halt=2", str(ROOT / "README.rst")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "<h1" in done.stdout
+
+
 def test_its_links_lead_to_files() -> None:
     links = re.findall(r"`[^`<]+ <([^>]+)>`_", README)
     assert links

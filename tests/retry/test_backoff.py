@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import pickle
 import random
@@ -201,6 +202,23 @@ def test_trap_jitter_stays_spread_at_the_cap(jitter: object, low: float) -> None
     assert 7.9 < max(delays) <= 8.0
     assert len(set(delays)) > 3_900
     assert sum(delays) / len(delays) == pytest.approx((low + 8.0) / 2, rel=0.05)
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncapped(Backoff):
+    """Leaves the cap to ``spread``, as a subclass of a user's does."""
+
+    def __call__(self) -> Iterator[float]:
+        return self.spread(itertools.repeat(1_000.0))
+
+
+@pytest.mark.parametrize("cls", [PeriodicBackoff, Uncapped])
+def test_the_cap_comes_before_the_spread_also_where_the_delays_do_not_cap_themselves(cls: type[Backoff]) -> None:
+    """Spread first, all but one in a hundred of them would sit on the cap."""
+    options = {"interval": 1_000.0} if cls is PeriodicBackoff else {}
+    delays = list(cls(4000, jitter=True, max_value=8.0, **options)())
+    assert len(set(delays)) > 3_900
+    assert sum(delays) / len(delays) == pytest.approx(4.0, rel=0.05)
 
 
 def test_decorrelated_jitter_stays_spread_at_the_cap() -> None:
