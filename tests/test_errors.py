@@ -286,8 +286,9 @@ def raised(registry: Any, code: int) -> type[JsonRpcError]:
         ([Taken], {2001: Taken, 2000: JsonRpcError}),
         ([Business], {2000: Business, 2001: Business, 2999: Business, 3000: JsonRpcError, 1999: JsonRpcError}),
         ([Business, Taken], {2001: Taken, 2002: Business}),
-        # Later ones come before earlier ones.
-        ([Taken, Business], {2001: Business}),
+        # A single code comes before a range, whatever the order, and otherwise later ones before earlier ones.
+        ([Taken, Business], {2001: Taken, 2002: Business}),
+        ([AllStandard, Whole], {-32000: Whole, -32601: AllStandard}),
         ([Quiet], {-32601: Quiet, -32600: InvalidRequestError}),
         ([AllStandard], {-32700: AllStandard, -32601: AllStandard, -32000: AllStandard, -31999: JsonRpcError}),
         ([AllStandard, Quiet], {-32700: AllStandard, -32601: Quiet}),

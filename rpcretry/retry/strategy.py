@@ -7,7 +7,7 @@ import fnmatch
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .._check import callable_with, closest
 from ..errors import DeadlineExceeded, HTTPStatusError, JsonRpcError, Refused, RpcRetryError, TransportError
@@ -315,4 +315,4 @@ def _idempotency(value: object) -> tuple[bool | frozenset[str] | Callable[[Reque
 
 # inspect and help() would otherwise show the parameters of the __new__ that checks their names.
 _init = inspect.signature(RetryStrategy.__init__)
-RetryStrategy.__signature__ = _init.replace(parameters=list(_init.parameters.values())[1:])
+type.__setattr__(RetryStrategy, "__signature__", _init.replace(parameters=list(_init.parameters.values())[1:]))
