@@ -14,16 +14,14 @@ from typing import Any
 from pydantic_core import from_json
 
 from ._json import Codec, JsonCodec
+from ._unreadable import charset_of, excerpt_of, kind_of, redirected, rejected, unreadable
 from ._unset import UNSET
-from .errors import Delivery, HTTPStatusError, IdentityError, JsonRpcError, MissingResponseError, ProtocolError, RedirectError, Registry, error_class
+from .errors import Delivery, IdentityError, JsonRpcError, MissingResponseError, ProtocolError, Registry, error_class
 from .messages import Request, RequestId, fresh
 from .transport import Exchange, Headers, Reply
 
 __all__ = ["Codec", "JsonCodec", "encode_batch", "encode_request", "read_batch", "read_notification", "read_single"]
 
-EXCERPT = 120
-_SLASH = r"(?:\\?/|&#x2f;|&#47;)"
-_LOCATION = re.compile(rf"(?<![\w<])(?:[a-z][a-z0-9+.-]*:{_SLASH})?{_SLASH}[^\s\"'<>]+", re.IGNORECASE)
 STRUCTURED = frozenset({list, tuple, dict})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -84,21 +82,21 @@ class Reader:
             return reply.document
         body = reply.body
         if reply.status in REDIRECTS:
-            raise _redirect(reply)
+            raise redirected(reply)
         if not body or body.isspace():
-            raise _unreadable(reply, "an empty body")
+            raise unreadable(reply, "an empty body")
         try:
             return self.codec.loads(body, None)
         except ValueError as problem:
             what = f"a body that is no JSON ({problem!s:.80})"
         except Exception as problem:
-            raise _unreadable(reply, f"a body that the codec cannot read ({type(problem).__name__}: {problem!s:.80})") from problem
-        charset = _charset(reply.headers)
+            raise unreadable(reply, f"a body that the codec cannot read ({type(problem).__name__}: {problem!s:.80})") from problem
+        charset = charset_of(reply.headers)
         if charset is not None:
             # Servers choose the charset, and some of Python's raise what no caller expects.
             with contextlib.suppress(Exception):
                 return self.codec.loads(body, charset)
-        raise _unreadable(reply, what)
+        raise unreadable(reply, what)
 
     def error_of(self, document: dict[Any, Any], reply: Reply) -> JsonRpcError | None:
         """The error in a JSON-RPC answer, whatever shape it has; ``None`` where there is none."""
@@ -181,11 +179,11 @@ def _read_carefully(reader: Reader, document: Any, reply: Reply, id: RequestId) 
     if isinstance(document, list) and len(document) == 1:
         document = document[0]
     if not isinstance(document, dict):
-        raise _unreadable(reply, f"a JSON {_kind(document)}")
+        raise unreadable(reply, f"a JSON {kind_of(document)}")
     found = document.get("id")
     ours = found == id and type(found) is type(id)
     if not ours and not _is_envelope(document, reply):
-        raise _unreadable(reply, "JSON that is no JSON-RPC answer")
+        raise unreadable(reply, "JSON that is no JSON-RPC answer")
     error = reader.error_of(document, reply)
     if error is not None:
         if ours or found is None:
@@ -196,7 +194,7 @@ def _read_carefully(reader: Reader, document: Any, reply: Reply, id: RequestId) 
                 del error
         raise _foreign(reply, id, found, f"the error {error}", [error])
     if "result" not in document and not (ours and _is_void(document, reply)):
-        raise _unreadable(reply, "an object with neither result nor error")
+        raise unreadable(reply, "an object with neither result nor error")
     if not ours:
         what = "a result without an id" if "id" not in document else "a result with a null id" if found is None else "a result"
         raise _foreign(reply, id, found, what)
@@ -212,11 +210,11 @@ def read_notification(reader: Reader, reply: Reply) -> None:
     if 200 <= reply.status < 300:
         return
     if rejected(reply.status, reply.headers) is Delivery.REJECTED:
-        raise _unreadable(reply, "a refusal")
+        raise unreadable(reply, "a refusal")
     document = reader.parse(reply)
     answers = document if isinstance(document, list) else [document]
     if not any(isinstance(answer, dict) and _is_envelope(answer, reply) for answer in answers):
-        raise _unreadable(reply, "JSON that is no JSON-RPC answer")
+        raise unreadable(reply, "JSON that is no JSON-RPC answer")
 
 
 def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
@@ -237,7 +235,7 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
             whole = reader.error_of(document, reply)
         document = [document]
     elif not isinstance(document, list):
-        raise _unreadable(reply, f"a JSON {_kind(document)}")
+        raise unreadable(reply, f"a JSON {kind_of(document)}")
 
     asked = set(exchange.ids)
     answers: dict[RequestId, Any] = {}
@@ -260,7 +258,7 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
             foreign.append(id)
 
     if not answers and (bare or not 200 <= reply.status < 300) and not any(isinstance(answer, dict) and _is_envelope(answer, reply) for answer in document):
-        raise _unreadable(reply, "JSON that is no JSON-RPC answer")
+        raise unreadable(reply, "JSON that is no JSON-RPC answer")
     headers = Headers(reply.headers)
     explained = whole or _shared_reason(nameless, foreign, len(asked), len(answers), len(exchange.requests) - len(asked))
     outcomes: list[Any] = []
@@ -347,57 +345,3 @@ def _foreign(reply: Reply, id: RequestId, found: object, what: str, errors: Sequ
         excerpt=excerpt_of(reply.body),
         errors=errors,
     )
-
-
-def _unreadable(reply: Reply, what: str) -> ProtocolError | HTTPStatusError:
-    excerpt = excerpt_of(reply.body)
-    headers = Headers(reply.headers)
-    quoted = f": {excerpt}" if excerpt else ""
-    if 200 <= reply.status < 300:
-        return ProtocolError(f"HTTP {reply.status} with {what}{quoted}", status=reply.status, headers=headers, excerpt=excerpt)
-    return HTTPStatusError(
-        f"HTTP {reply.status}{quoted}", status=reply.status, headers=headers, excerpt=excerpt, delivery=rejected(reply.status, reply.headers)
-    )
-
-
-def _redirect(reply: Reply) -> HTTPStatusError:
-    from urllib.parse import urlsplit
-
-    headers = Headers(reply.headers)
-    location = headers.get("location", "")
-    try:
-        host = urlsplit(location).netloc.rpartition("@")[2]
-    except ValueError:
-        host = ""
-    where = f"to host {_printable(host):.100}" if host else "within the same host" if location else "without a Location"
-    return RedirectError(
-        f"HTTP {reply.status}: the server redirects {where}; a POST is not redirected, give the client the final URL", status=reply.status, headers=headers
-    )
-
-
-def rejected(status: int, headers: Mapping[str, str]) -> Delivery:
-    """REJECTED for the statuses that say that nothing was done, MAYBE_EXECUTED for the others."""
-    if status == 429 or (status == 503 and "retry-after" in Headers(headers)):
-        return Delivery.REJECTED
-    return Delivery.MAYBE_EXECUTED
-
-
-def _charset(headers: Mapping[str, str]) -> str | None:
-    found = re.search(r"charset=[\"']?([\w.:-]+)", Headers(headers).get("content-type", ""), re.IGNORECASE)
-    return found[1] if found else None
-
-
-def excerpt_of(body: bytes) -> str:
-    """The first characters of *body*, short and printable, and without the URLs and paths that error pages repeat."""
-    text = _printable(" ".join(body[: 4 * EXCERPT].decode("utf-8", "replace").split()))
-    text = _LOCATION.sub("…", text)
-    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _kind(document: object) -> str:
-    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", type(None): "null"}
-    return names.get(type(document), "value")

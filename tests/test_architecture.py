@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom to the top; a part imports only from lower ranks, and from itself.
 RANKS = [
     {"_unset", "_check"},
-    {"errors", "messages", "outcome", "events", "codec", "_json", "transport"},
+    {"errors", "messages", "outcome", "events", "codec", "_json", "_unreadable", "transport"},
     {"retry"},
     {"layers"},
     {"functions", "client"},

@@ -44,7 +44,8 @@ from rpcretry import (
     RpcRetryError,
     ServerError,
 )
-from rpcretry.codec import EXCERPT, JsonCodec, Reader, encode_batch, encode_request, excerpt_of, read_batch, read_notification, read_single
+from rpcretry._unreadable import EXCERPT, excerpt_of
+from rpcretry.codec import JsonCodec, Reader, encode_batch, encode_request, read_batch, read_notification, read_single
 from rpcretry.errors import Delivery, error_registry
 from rpcretry.transport import Exchange, Headers, Reply
 

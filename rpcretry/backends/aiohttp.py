@@ -178,6 +178,8 @@ class AiohttpBackend:
                     response.close()
                     if not body.done:
                         body.give_up()
+                    # It keeps the exception of its body, whose traceback holds this frame.
+                    del response
         except TimeoutError as problem:
             redact(problem, self._secrets)
             body.give_up()

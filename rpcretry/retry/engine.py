@@ -22,6 +22,7 @@ from typing import TypeAlias
 from ..errors import DeadlineExceeded, Delivery, HTTPStatusError, Refused, RetryExhaustedError, TransportError
 from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, LoggingSink, RetryScheduled, Sink, log_event, logger, publish
 from ..outcome import Attempt, Member, Outcome, Parking, Retry, Stop, Wait
+from .backoff import LONGEST
 from .layer import Layer
 from .strategy import RetryStrategy
 
@@ -239,7 +240,7 @@ class Engine:
                 if isinstance(judged, Stop):
                     verdict = judged
                 elif judged.delay > verdict.delay:
-                    verdict = Retry(judged.delay, judged.reason, verdict.held or judged.held)
+                    verdict = Retry(min(judged.delay, LONGEST), judged.reason, verdict.held or judged.held)
         except Refused as refusal:
             member.outcome = Outcome(error=caused(refusal, error))
             return Stop("refused")
