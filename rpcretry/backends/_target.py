@@ -63,6 +63,8 @@ class Target(NamedTuple):
             raise ValueError(f"url must start with http:// or https://, got the scheme {parts.scheme[:20]!r}{missing}")
         if not parts.hostname:
             raise ValueError("url has no host; write http://host:port/path")
+        if any(not 0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):
+            raise ValueError("url has a host with a part that is empty or longer than 63 characters, which no name server knows")
         auth = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username or parts.password else None
         netloc = parts.netloc.rpartition("@")[2]
         host = parts.hostname if port is None else f"{parts.hostname}:{port}"

@@ -279,7 +279,8 @@ def _hide(problem: aiohttp.ClientResponseError) -> None:
 def _words(problem: Exception) -> str:
     inner = getattr(problem, "os_error", None) or getattr(problem, "certificate_error", None) or problem
     text = getattr(inner, "strerror", None) or getattr(inner, "message", None)
-    return text if isinstance(text, str) and text else type(problem).__name__
+    # What follows the first line is an excerpt of what the server sent.
+    return text.splitlines()[0].rstrip(" :") if isinstance(text, str) and text.strip() else type(problem).__name__
 
 
 def _as_ssl(value: object) -> bool | ssl.SSLContext:

@@ -74,7 +74,11 @@ class _AsyncCarrier:
     def __init__(self, contract: AsyncBackendContract, url: str) -> None:
         self._contract = contract
         self._runner = asyncio.Runner()
-        self._backend = self._runner.run(self._make(url))
+        try:
+            self._backend = self._runner.run(self._make(url))
+        except BaseException:
+            self._runner.close()
+            raise
 
     async def _make(self, url: str) -> AsyncBackend:
         return self._contract.make(url)
@@ -94,8 +98,8 @@ class _AsyncCarrier:
         return await asyncio.gather(*map(self._backend.exchange, exchanges))
 
     def close(self) -> None:
-        self._runner.run(self._close())
-        self._runner.close()
+        with self._runner:
+            self._runner.run(self._close())
 
     async def _close(self) -> None:
         await self._backend.aclose()

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import requests
 import urllib3
-from wire import Tunnel, Wire, both, closed_port, deaf, forwarder, one, user_session
+from wire import Plug, Tunnel, Wire, both, closed_port, deaf, forwarder, one, user_session
 
 from rpcretry import (
     CertificateError,
@@ -36,36 +36,6 @@ owned_or_not = pytest.mark.parametrize("owned", [True, False], ids=["own session
 
 def wire(kind: str, url: str, owned: bool, **options: Any) -> Wire:
     return Wire(kind, url, session=None if owned else user_session(kind), **options)
-
-
-class Plug:
-    """A TCP server that treats each connection as *act* says, and closes it."""
-
-    def __init__(self, act: Any) -> None:
-        self._act = act
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.connections = 0
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            with connection:
-                self._act(connection)
-
-    def __enter__(self) -> Plug:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(3)
 
 
 # --- no connection ---

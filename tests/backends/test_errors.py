@@ -111,8 +111,9 @@ def test_what_each_bad_answer_raises(kind: str, owned: bool, answer: Any, expect
     assert type(copy) is expected
     assert (str(copy), copy.delivery) == (str(raised.value), raised.value.delivery)
     if isinstance(raised.value, TransportError):
-        assert isinstance(raised.value.__cause__, (requests.RequestException, aiohttp.ClientError, Exception))
         assert type(raised.value.__cause__).__module__.split(".")[0] in ("requests", "urllib3", "aiohttp")
+        assert "\n" not in str(raised.value)
+        assert "220" not in str(raised.value)
     if expected is RedirectError:
         assert "elsewhere.test" in str(raised.value)
 

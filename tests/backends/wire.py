@@ -43,7 +43,12 @@ class Wire:
             self.session = self.run(lambda: _later(session) if self._runner else session())
             options["session"] = self.session
         module = rpcretry.backends.requests if kind == "requests" else rpcretry.backends.aiohttp
-        self.client: Any = module.Client(url, **options)
+        try:
+            self.client: Any = module.Client(url, **options)
+        except BaseException:
+            if self._runner is not None:
+                self._runner.close()
+            raise
 
     def run(self, act: Callable[[], Any]) -> Any:
         """What *act* returns, awaited in the client's loop where it has one."""
@@ -193,6 +198,36 @@ class Tunnel:
             thread = threading.Thread(target=_splice, args=(source, sink), daemon=True)
             self._threads.append(thread)
             thread.start()
+
+
+class Plug:
+    """A TCP server that treats each connection as *act* says, and closes it."""
+
+    def __init__(self, act: Any) -> None:
+        self._act = act
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.connections = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection:
+                self._act(connection)
+
+    def __enter__(self) -> Plug:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(3)
 
 
 def _splice(source: socket.socket, sink: socket.socket) -> None:
