@@ -97,7 +97,9 @@ class LoggingSink:
         elif isinstance(event, CallFailed) and event.attempt > 1:
             # A RetryExhaustedError says the rest of this line itself.
             failure = event.error.last_exception if isinstance(event.error, RetryExhaustedError) else event.error
-            self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %r", event.operation, event.attempt, event.elapsed, event.reason, failure)
+            # As text, so that a handler that keeps records keeps no failure and its frames.
+            text = repr(failure)
+            self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %s", event.operation, event.attempt, event.elapsed, event.reason, text)
 
 
 log_event = LoggingSink()

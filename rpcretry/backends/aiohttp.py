@@ -6,7 +6,8 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from typing import Unpack
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -16,10 +17,8 @@ from yarl import URL
 
 from .._check import count, seconds
 from ..client import AsyncClient as _Client
-from ..client.core import DEFAULT_TIMEOUT
-from ..client.ids import IdSource
-from ..client.options import HeadersLike
-from ..codec import REDIRECTS, Codec
+from ..client.options import ClientOptions, HeadersLike
+from ..codec import REDIRECTS
 from ..errors import (
     CertificateError,
     ClientClosedError,
@@ -28,15 +27,10 @@ from ..errors import (
     ConnectTimeoutError,
     Delivery,
     InvalidTargetError,
-    JsonRpcError,
     ProtocolError,
     RequestTimeoutError,
     TransportError,
 )
-from ..events import Sink
-from ..messages import RequestId
-from ..retry.layer import Layer
-from ..retry.strategy import RetryStrategy
 from ..transport import Exchange, Headers, Reply
 from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
 
@@ -292,8 +286,9 @@ def _as_ssl(value: object) -> bool | ssl.SSLContext:
 class Client(_Client):
     """A JSON-RPC client over aiohttp. Tasks of one loop may share one.
 
-    :param url: the endpoint, an absolute http or https URL. The other parameters are those of
-        :class:`AiohttpBackend` and of :class:`rpcretry.AsyncClient`.
+    :param url: the endpoint, an absolute http or https URL. The parameters after it are those of
+        :class:`AiohttpBackend`.
+    :param options: those of :class:`rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter and the fix.
     """
 
@@ -304,19 +299,12 @@ class Client(_Client):
         session: aiohttp.ClientSession | None = None,
         headers: HeadersLike | None = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
         connect_timeout: float | None = CONNECT_TIMEOUT,
         ssl: bool | ssl.SSLContext = True,
         trust_env: bool = True,
         max_response_size: int = MAX_RESPONSE_SIZE,
         limit: int = 100,
-        retry_strategy: RetryStrategy | None = None,
-        deadline: float | None = None,
-        layers: Layer | Iterable[Layer] = (),
-        on_event: Sink | Iterable[Sink] | None = None,
-        ids: IdSource | Iterator[RequestId] | None = None,
-        errors: Iterable[type[JsonRpcError]] = (),
-        codec: Codec | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         backend = AiohttpBackend(
             url,
@@ -329,14 +317,4 @@ class Client(_Client):
             max_response_size=max_response_size,
             limit=limit,
         )
-        super().__init__(
-            backend,
-            retry_strategy=retry_strategy,
-            timeout=timeout,
-            deadline=deadline,
-            layers=layers,
-            on_event=on_event,
-            ids=ids,
-            errors=errors,
-            codec=codec,
-        )
+        super().__init__(backend, **options)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 import requests
 import requests.auth
@@ -15,15 +15,8 @@ import urllib3
 
 from .._check import seconds
 from ..client import Client as _Client
-from ..client.core import DEFAULT_TIMEOUT
-from ..client.ids import IdSource
-from ..client.options import HeadersLike
-from ..codec import Codec
-from ..errors import ClientClosedError, Delivery, InvalidTargetError, JsonRpcError, RequestTimeoutError
-from ..events import Sink
-from ..messages import RequestId
-from ..retry.layer import Layer
-from ..retry.strategy import RetryStrategy
+from ..client.options import ClientOptions, HeadersLike
+from ..errors import ClientClosedError, Delivery, InvalidTargetError, RequestTimeoutError
 from ..transport import Exchange, Headers, Reply
 from ._requests_adapter import LimitedAdapter, Progress, current
 from ._requests_errors import translate
@@ -268,8 +261,9 @@ def _as_path(name: str, value: object, wanted: str) -> str:
 class Client(_Client):
     """A JSON-RPC client over requests. Threads may share one.
 
-    :param url: the endpoint, an absolute http or https URL. The other parameters are those of
-        :class:`RequestsBackend` and of :class:`rpcretry.Client`.
+    :param url: the endpoint, an absolute http or https URL. The parameters after it are those of
+        :class:`RequestsBackend`.
+    :param options: those of :class:`rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter and the fix.
     """
 
@@ -280,19 +274,12 @@ class Client(_Client):
         session: requests.Session | None = None,
         headers: HeadersLike | None = None,
         auth: Auth | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,
         connect_timeout: float | None = CONNECT_TIMEOUT,
         verify: bool | str = True,
         cert: str | tuple[str, str] | None = None,
         trust_env: bool = True,
         max_response_size: int = MAX_RESPONSE_SIZE,
-        retry_strategy: RetryStrategy | None = None,
-        deadline: float | None = None,
-        layers: Layer | Iterable[Layer] = (),
-        on_event: Sink | Iterable[Sink] | None = None,
-        ids: IdSource | Iterator[RequestId] | None = None,
-        errors: Iterable[type[JsonRpcError]] = (),
-        codec: Codec | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         backend = RequestsBackend(
             url,
@@ -305,14 +292,4 @@ class Client(_Client):
             trust_env=trust_env,
             max_response_size=max_response_size,
         )
-        super().__init__(
-            backend,
-            retry_strategy=retry_strategy,
-            timeout=timeout,
-            deadline=deadline,
-            layers=layers,
-            on_event=on_event,
-            ids=ids,
-            errors=errors,
-            codec=codec,
-        )
+        super().__init__(backend, **options)

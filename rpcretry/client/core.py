@@ -57,7 +57,7 @@ class ClientCore(Generic[BackendT]):
         sleep: Callable[[float], Any],
         **options: Unpack[ClientOptions],
     ) -> None:
-        refuse_unknown(options, type(self).__name__)
+        refuse_unknown(options, type(self))
         callable_with("clock", clock, 0, "pass time.monotonic")
         callable_with("sleep", sleep, 1, "it gets seconds")
         layers = as_layers(options.get("layers", ()))

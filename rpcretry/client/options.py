@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,14 +55,15 @@ class ClientOptions(TypedDict, total=False):
     codec: Codec | None
 
 
-def refuse_unknown(options: Mapping[str, object], client: str) -> None:
-    """Refuse keywords that no client takes.
+def refuse_unknown(options: Mapping[str, object], client: type) -> None:
+    """Refuse keywords that the class does not take.
 
     :raises TypeError: naming the one that was probably meant.
     """
     for name in options:
         if name not in ClientOptions.__annotations__:
-            raise TypeError(f"{client} has no parameter {name!r}{closest(name, list(ClientOptions.__annotations__))}")
+            own = [known for known, parameter in inspect.signature(client).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+            raise TypeError(f"{client.__name__} has no parameter {name!r}{closest(name, [*own, *ClientOptions.__annotations__])}")
 
 
 class Options:
@@ -153,10 +155,11 @@ def as_headers(name: str, value: object) -> Headers | None:
             raise TypeError(f"{name}: the value of {field} must be a str, got {type(content).__name__}; write str(...) around it")
         if _FORBIDDEN.search(content):
             raise ValueError(f"{name}: the value of {field} holds a control character, such as a line break")
-        try:
-            content.encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(f"{name}: the value of {field} holds characters beyond Latin-1, which HTTP does not carry") from None
+        if content != content.strip():
+            raise ValueError(f"{name}: the value of {field} begins or ends with a space; strip it")
+        # Compared and not encoded: an encoder's error would show the value.
+        if any(char > "\xff" for char in content):
+            raise ValueError(f"{name}: the value of {field} holds characters beyond Latin-1, which HTTP does not carry")
     return Headers(pairs)
 
 

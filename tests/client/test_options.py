@@ -313,3 +313,23 @@ def test_one_layer_or_sink_needs_no_list(driver: str) -> None:
     rig.call("m")
     assert rig.client.layers == (layer,)
     assert rig.told == ["AttemptStarted", "CallSucceeded"]
+
+
+def test_an_unknown_parameter_of_a_ready_made_client_names_what_was_meant() -> None:
+    import rpcretry.backends.aiohttp
+    import rpcretry.backends.requests
+
+    for client in (rpcretry.backends.requests.Client, rpcretry.backends.aiohttp.Client):
+        with pytest.raises(TypeError, match=r"Client has no parameter 'retries'; did you mean|Client has no parameter 'retries'; known are session, headers"):
+            client("http://127.0.0.1:1", retries=3)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="has no parameter 'header'; did you mean headers"):
+            client("http://127.0.0.1:1", header={})  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="has no parameter 'strategy'; did you mean retry_strategy"):
+            client("http://127.0.0.1:1", strategy=None)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("value", [" x", "x ", "x\t", "\u20ac"])
+def test_a_header_that_cannot_be_sent_is_refused_and_its_value_not_shown(value: str) -> None:
+    with pytest.raises(ValueError, match="the value of X-Key") as caught:
+        Client(ScriptedBackend(()), headers={"X-Key": value})
+    assert caught.value.__context__ is None

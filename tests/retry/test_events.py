@@ -273,3 +273,11 @@ def test_the_engine_reads_no_clock_but_the_one_that_it_was_given(driver: str, mo
     monkeypatch.undo()
     assert value == 5
     assert rig.waits == [1.234]
+
+
+def test_a_kept_log_record_keeps_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig("sync", *[unconnected] * 4, retry_strategy=every())
+    with caplog.at_level("DEBUG", logger="rpcretry"), pytest.raises(ConnectionError):
+        rig.call("sum")
+    assert caplog.records
+    assert not any(isinstance(value, BaseException) for record in caplog.records for value in (record.args or ()))
