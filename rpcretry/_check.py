@@ -56,6 +56,13 @@ def count(name: str, value: object, *, least: int = 0) -> int:
     return value
 
 
+def plain_callable_with(name: str, value: object, arguments: int, fix: str) -> None:
+    """The same, and refuse what would return a coroutine or a generator: it decides, and is never awaited."""
+    if inspect.iscoroutinefunction(value) or inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
+        raise TypeError(f"{name} must be a plain function, got {value!r:.80}, which returns a coroutine or a generator; write def and return")
+    callable_with(name, value, arguments, fix)
+
+
 def callable_with(name: str, value: object, arguments: int, fix: str) -> None:
     """Refuse what cannot be called with that many positional arguments."""
     if not callable(value):

@@ -43,6 +43,8 @@ def encode_request(codec: Codec, request: Request) -> bytes:
     except (TypeError, ValueError) as problem:
         kind = TypeError if isinstance(problem, TypeError) else ValueError
         raise kind(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
+    if type(body) is not bytes:
+        raise TypeError(f"codec.dumps must return bytes, got {type(body).__name__}; write .encode()")
     if params is not UNSET and type(params) not in STRUCTURED:
         _check_structured(codec, request, body)
     return body
@@ -261,11 +263,14 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
         raise unreadable(reply, "JSON that is no JSON-RPC answer")
     headers = Headers(reply.headers)
     explained = whole or _shared_reason(nameless, foreign, len(asked), len(answers), len(exchange.requests) - len(asked))
+    strangers = [id for id in foreign if id is not None and not _is_one_of(id, asked)]
+    # A refusal by HTTP refuses the notifications, too, which no answer would say.
+    refused = not answers and rejected(reply.status, reply.headers) is Delivery.REJECTED
     outcomes: list[Any] = []
     for request in exchange.requests:
         wanted = request._id
         if wanted is None:
-            outcomes.append(None)
+            outcomes.append(unreadable(reply, "a refusal") if refused else None)
         elif wanted in twice:
             outcomes.append(IdentityError(f"the server answered id {wanted!r:.40} more than once", status=reply.status, headers=headers))
         elif wanted in answers:
@@ -275,7 +280,7 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
         elif explained is not None:
             outcomes.append(fresh(explained))
         else:
-            outcomes.append(_missing(wanted, reply, headers, nameless, [id for id in foreign if id is not None and not _is_one_of(id, asked)]))
+            outcomes.append(_missing(wanted, reply, headers, nameless, strangers))
     return outcomes
 
 

@@ -21,7 +21,7 @@ class Event:
     """The base of all records.
 
     :ivar operation: the method's name, ``batch of 3``, or a function's name.
-    :ivar attempt: the attempt's number, from 1.
+    :ivar attempt: the attempt's number, from 1; 0 where a call ended before one was made.
     :ivar max_attempts: how many attempts the strategy allows; ``None`` without a known limit.
     :ivar elapsed: seconds since the call began.
     """

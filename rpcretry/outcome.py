@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from ._unset import UNSET
 from .errors import Delivery, JsonRpcError
+from .events import Event, Sink, publish
 
 if TYPE_CHECKING:
     from .messages import Request
@@ -121,7 +123,9 @@ class Outcome:
     @property
     def delivery(self) -> Delivery:
         """What the server may have done. A success, too, may have been executed."""
-        return getattr(self.error, "delivery", Delivery.MAYBE_EXECUTED)
+        found = getattr(self.error, "delivery", None)
+        # Somebody else's exception may have an attribute of that name.
+        return found if isinstance(found, Delivery) else Delivery.MAYBE_EXECUTED
 
     def __repr__(self) -> str:
         return f"Outcome({self.error!r})" if self.error is not None else "Outcome(ok)"
@@ -174,16 +178,37 @@ class Attempt:
     :ivar members: what travels in it.
     :ivar ends_by: when it must have ended, on the clock of the engine; ``math.inf`` for never.
     :ivar operation: the method's name, or ``batch of 3``.
+    :ivar started: when the call began, on the clock of the engine.
+    :ivar deadline: when the whole call must have ended; ``math.inf`` for never.
+    :ivar max_attempts: how many tries the strategy allows; ``None`` without a known limit.
     """
 
-    __slots__ = ("ends_by", "members", "number", "operation", "parking")
+    __slots__ = ("_sinks", "deadline", "ends_by", "max_attempts", "members", "number", "operation", "parking", "started")
 
-    def __init__(self, number: int, members: list[Member], ends_by: float, operation: str) -> None:
+    def __init__(
+        self,
+        number: int,
+        members: list[Member],
+        ends_by: float,
+        operation: str,
+        started: float = 0.0,
+        deadline: float = math.inf,
+        max_attempts: int | None = None,
+        sinks: tuple[Sink, ...] = (),
+    ) -> None:
         self.number = number
         self.members = members
         self.ends_by = ends_by
         self.operation = operation
+        self.started = started
+        self.deadline = deadline
+        self.max_attempts = max_attempts
         self.parking: Parking | None = None
+        self._sinks = sinks
+
+    def tell(self, event: Event) -> None:
+        """Hand *event* to the sinks of the call; for a layer with news of its own. Not to be called with a lock held."""
+        publish(self._sinks, event)
 
     def park(self) -> Callable[[], None]:
         """Prepare for being woken; for a layer that is about to return ``Wait(math.inf)``.

@@ -20,7 +20,8 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_items",)
 
     def __init__(self, items: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
-        pairs = items.items() if isinstance(items, Mapping) else items
+        # email.message.Message, which the standard library hands out, has items() and is no Mapping.
+        pairs: Iterable[tuple[str, str]] = items.items() if hasattr(items, "items") else items or ()
         joined: dict[str, tuple[str, str]] = {}
         for name, value in pairs:
             key = name.lower()

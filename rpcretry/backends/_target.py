@@ -151,6 +151,12 @@ def as_pair(auth: object) -> tuple[str, str]:
     return auth
 
 
+def as_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False: a text such as "no" would count as True."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r:.60}")
+
+
 def as_size(value: object) -> int:
     """Refuse what is no size in bytes."""
     return count("max_response_size", value, least=1)

@@ -32,7 +32,7 @@ from ..errors import (
     TransportError,
 )
 from ..transport import Exchange, Headers, Reply
-from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
+from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_flag, as_pair, as_size, redact, too_large
 
 __all__ = ["AiohttpBackend", "Client"]
 
@@ -110,6 +110,7 @@ class AiohttpBackend:
     ) -> None:
         self.target = Target.parse(url)
         self.max_response_size = as_size(max_response_size)
+        as_flag("trust_env", trust_env)
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, got {type(session).__name__}; requests' go to rpcretry.backends.requests")
         self._owned = session is None

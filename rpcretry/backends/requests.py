@@ -21,7 +21,7 @@ from ..transport import Exchange, Headers, Reply
 from ._requests_adapter import LimitedAdapter, Progress, current
 from ._requests_errors import translate
 from ._requests_prepared import Prepared, Redirected, is_plain, state_of, watched
-from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_pair, as_size, redact, too_large
+from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_flag, as_pair, as_size, redact, too_large
 
 __all__ = ["Client", "RequestsBackend"]
 
@@ -64,6 +64,7 @@ class RequestsBackend:
     ) -> None:
         self.target = Target.parse(url)
         self.max_response_size = as_size(max_response_size)
+        as_flag("trust_env", trust_env)
         self.connect_timeout = seconds("connect_timeout", connect_timeout)
         if session is not None and not isinstance(session, requests.Session):
             raise TypeError(f"session must be a requests.Session, got {type(session).__name__}; aiohttp's go to rpcretry.backends.aiohttp")

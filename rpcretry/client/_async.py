@@ -27,13 +27,13 @@ ClientT = TypeVar("ClientT", bound="AsyncClient")
 
 async def drive(call: Call, shared: Shared[AsyncBackend]) -> Any:
     """Do what *call* asks for until it is over."""
-    clock, backend = shared.clock, shared.backend
+    clock = shared.clock
     try:
         step = call.start(clock())
         while True:
             if type(step) is Exchange:
                 try:
-                    reply = await backend.exchange(step)
+                    reply = await shared.backend.exchange(step)
                 except Exception as problem:
                     step = call.failed(problem, clock())
                 else:
@@ -52,8 +52,8 @@ async def drive(call: Call, shared: Shared[AsyncBackend]) -> Any:
 async def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Awaitable[object]]) -> bool:
     """Wait that long, or until woken; returns whether it was the latter."""
     if parking is None:
-        if seconds > 0:
-            await sleep(seconds)
+        # Also where there is nothing to wait for: other tasks, timeouts and cancels have their turn.
+        await (sleep(seconds) if seconds > 0 else asyncio.sleep(0))
         return False
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
@@ -229,8 +229,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
     async def aclose(self) -> None:
         """Close the client and its connections. Closing twice, or closing a view, does nothing."""
         if not self._is_view and not self._shared.closed:
-            self._shared.closed = True
-            await self._shared.backend.aclose()
+            await self._shared.close().aclose()
 
     close = aclose
 

@@ -26,13 +26,13 @@ ClientT = TypeVar("ClientT", bound="Client")
 
 def drive(call: Call, shared: Shared[Backend]) -> Any:
     """Do what *call* asks for until it is over."""
-    clock, backend = shared.clock, shared.backend
+    clock = shared.clock
     try:
         step = call.start(clock())
         while True:
             if type(step) is Exchange:
                 try:
-                    reply = backend.exchange(step)
+                    reply = shared.backend.exchange(step)
                 except Exception as problem:
                     step = call.failed(problem, clock())
                 else:
@@ -219,8 +219,7 @@ class Client(ClientCore[Backend]):
     def close(self) -> None:
         """Close the client and its connections. Closing twice, or closing a view, does nothing."""
         if not self._is_view and not self._shared.closed:
-            self._shared.closed = True
-            self._shared.backend.close()
+            self._shared.close().close()
 
     def __enter__(self: ClientT) -> ClientT:
         if self._shared.closed:

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 from .._unset import UNSET
 from ..codec import Reader, encode_batch, encode_request, read_batch, read_notification, read_single
-from ..errors import JsonRpcError
-from ..messages import BatchResponse, Request, RequestId, Response
+from ..errors import JsonRpcError, RpcRetryError
+from ..messages import BatchResponse, Request, RequestId, Response, fresh
 from ..outcome import Attempt, Member, Outcome, Stop, Wait
+from ..retry._failures import worse
 from ..retry.engine import OK, Engine, Step
 from ..transport import NO_HEADERS, Exchange, Reply
 from .options import Options
@@ -64,6 +65,16 @@ class Call(Engine, abc.ABC):
     def _order(self, step: Step) -> Order:
         return self.exchange(step) if type(step) is Attempt else step
 
+    def _problem(self, problem: Exception, reply: object) -> Exception:
+        if not isinstance(reply, Reply):
+            return TypeError(f"a backend's exchange must return a Reply, it returned {type(reply).__name__} {reply!r:.60}")
+        if not isinstance(reply.body, bytes) or not isinstance(reply.status, int):
+            return TypeError(f"a Reply must have bytes as body and an int as status, got {type(reply.body).__name__} and {type(reply.status).__name__}")
+        if isinstance(problem, JsonRpcError):
+            # It is an answer: how the codec came to raise it concerns nobody, and would keep its frames alive.
+            problem.__traceback__ = None
+        return problem
+
     def _take(self) -> list[tuple[Outcome, int]]:
         # The exceptions' tracebacks hold the driver's frame, which holds this call: it must let go of them.
         taken = [(member.outcome or Outcome(), member.tries) for member in self.members]
@@ -96,7 +107,9 @@ class SingleCall(Call):
 
     @property
     def operation(self) -> str:
-        return self._request._method
+        method = self._request._method
+        # A line break in it would make one line of a log two.
+        return method if method.isprintable() else repr(method)[1:-1]
 
     def make_members(self) -> list[Member]:
         return [Member(self._request)]
@@ -123,10 +136,7 @@ class SingleCall(Call):
                 self._value = None
                 read_notification(self._reader, reply)
         except Exception as problem:
-            if isinstance(problem, JsonRpcError):
-                # It is an answer: how the codec came to raise it concerns nobody, and would keep its frames alive.
-                problem.__traceback__ = None
-            return self.failed(problem, now)
+            return self.failed(self._problem(problem, reply), now)
         self._reply = reply
         if self.policy.quick and self._attempt is None:
             return OK
@@ -189,7 +199,7 @@ class BatchCall(Call):
         try:
             values = read_batch(self._reader, reply, sent)
         except Exception as problem:
-            return self.failed(problem, now)
+            return self.failed(self._problem(problem, reply), now)
         outcomes = [
             Outcome(UNSET, value) if isinstance(value, Exception) else Outcome(Response(_answered(request), value, status=reply.status, headers=reply.headers))
             for request, value in zip(sent.requests, values, strict=True)
@@ -198,7 +208,7 @@ class BatchCall(Call):
 
     def failed(self, problem: Exception, now: float) -> Order:
         count = len(self._sent.requests) if self._sent is not None else 0
-        return self._order(self.settle([Outcome(UNSET, problem) for _ in range(count)], now))
+        return self._order(self.settle([Outcome(UNSET, problem if index == 0 else fresh(problem)) for index in range(count)], now))
 
     def result(self) -> BatchResponse:
         taken = self._take()
@@ -206,6 +216,10 @@ class BatchCall(Call):
         first = taken[0][0].error
         if first is not None and not any(answered) and _same(taken):
             # Nothing came of any of them, and for one reason: that reason is the batch's.
+            if isinstance(first, RpcRetryError):
+                for outcome, _ in taken:
+                    first.delivery = worse(first.delivery, outcome.delivery)
+                    del outcome
             try:
                 raise first
             finally:

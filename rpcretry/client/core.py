@@ -6,7 +6,7 @@ import copy
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Any, Generic, TypeVar, Unpack, cast
 
 from .._check import callable_with, seconds
 from .._unset import UNSET, Unset
@@ -14,9 +14,10 @@ from ..codec import JsonCodec, Reader
 from ..errors import ClientClosedError, error_registry
 from ..layers import as_layers, compose
 from ..messages import BatchRequest, Request, check_method, prepared
-from ..retry.engine import Policy
 from ..retry.layer import Layer
+from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
+from ..transport import Exchange
 from .call import BatchCall, Call, SingleCall
 from .ids import IdSource, as_ids
 from .options import ClientOptions, HeadersLike, Options, as_deadline, as_headers, as_sinks, as_strategy, refuse_options, refuse_unknown
@@ -27,6 +28,19 @@ BackendT = TypeVar("BackendT")
 Self = TypeVar("Self", bound="ClientCore[Any]")
 
 DEFAULT_TIMEOUT = 30.0
+
+
+class _Closed:
+    """Stands in for the backend of a closed client, also for calls that were under way."""
+
+    def __init__(self, backend: object) -> None:
+        self.backend = backend
+
+    def exchange(self, exchange: Exchange, /) -> Any:
+        raise ClientClosedError("the client was closed while a call was under way; close it after the last call")
+
+    def __repr__(self) -> str:
+        return repr(self.backend)
 
 
 class Shared(Generic[BackendT]):
@@ -41,6 +55,12 @@ class Shared(Generic[BackendT]):
         self.clock = clock
         self.sleep = sleep
         self.closed = False
+
+    def close(self) -> BackendT:
+        """Let no more exchanges begin. Returns the backend, to be closed."""
+        backend, closed = self.backend, cast("Any", _Closed(self.backend))
+        self.closed, self.backend = True, closed
+        return backend
 
 
 class ClientCore(Generic[BackendT]):
@@ -66,15 +86,21 @@ class ClientCore(Generic[BackendT]):
         policy = Policy(strategy, compose(strategy, layers), as_sinks(options.get("on_event")), *limits)
         self._options = Options(policy, layers, as_headers("headers", headers))
         codec = options.get("codec")
-        if codec is not None and not (callable(getattr(codec, "dumps", None)) and callable(getattr(codec, "loads", None))):
-            raise TypeError(f"codec must have dumps(value) and loads(body, charset), got {type(codec).__name__} {codec!r:.60}")
+        if codec is not None:
+            if isinstance(codec, type):
+                raise TypeError(f"codec must be an instance, got the class {codec.__name__}; write codec={codec.__name__}()")
+            if not (hasattr(codec, "dumps") and hasattr(codec, "loads")):
+                raise TypeError(f"codec must have dumps(value) and loads(body, charset), got {type(codec).__name__} {codec!r:.60}")
+            callable_with("codec.dumps", codec.dumps, 1, "it gets the value and returns bytes")
+            callable_with("codec.loads", codec.loads, 2, "it gets the body and a charset or None")
         reader = Reader(codec if codec is not None else JsonCodec(), error_registry(options.get("errors", ())))
         self._shared = Shared(backend, as_ids(options.get("ids")), reader, clock, sleep)
 
     @property
     def backend(self) -> BackendT:
         """What carries the exchanges."""
-        return self._shared.backend
+        backend: Any = self._shared.backend
+        return cast("BackendT", backend.backend if isinstance(backend, _Closed) else backend)
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -170,12 +196,18 @@ class ClientCore(Generic[BackendT]):
 
     def _numbered(self, batch: BatchRequest) -> list[Request]:
         taken = {request.id for request in batch}
+        given = len(taken)
         numbered: list[Request] = []
         for request in batch:
             if request.id is UNSET:
-                new = self._shared.next_id()
-                while new in taken:
+                # As many more as the caller's own ids could stand in the way of.
+                for _ in range(given + 1):
                     new = self._shared.next_id()
+                    if new not in taken:
+                        break
+                else:
+                    raise ValueError(f"ids gave {new!r:.40} again; every request of a batch needs an id of its own")
+                taken.add(new)
                 request = request.with_id(new)
             numbered.append(request)
         return numbered
@@ -203,3 +235,6 @@ def refuse_kind(backend: object, sleep: object, *, wanted_async: bool, client: s
     if is_async != wanted_async:
         other = "AsyncClient" if client == "Client" else "Client"
         raise TypeError(f"{type(backend).__name__}.exchange is {'' if not wanted_async else 'not '}async; use rpcretry.{other} with it")
+    close = "aclose" if wanted_async else "close"
+    if not callable(getattr(backend, close, None)):
+        raise TypeError(f"{type(backend).__name__} must have {'an async ' if wanted_async else 'a '}method {close}(), which the client's calls")

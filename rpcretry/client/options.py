@@ -15,8 +15,8 @@ from ..errors import JsonRpcError
 from ..events import Sink
 from ..layers import compose
 from ..messages import RequestId
-from ..retry.engine import Policy
 from ..retry.layer import Layer
+from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ..transport import Headers
 from .ids import IdSource
@@ -149,6 +149,8 @@ def as_headers(name: str, value: object) -> Headers | None:
         field, content = pair
         if not isinstance(field, str):
             raise TypeError(f"{name}: the names of headers must be str, got {type(field).__name__} {field!r:.40}")
+        if field.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(f"{name}: {field} is set by the HTTP library, to what the body is; leave it out")
         if not _NAME.match(field):
             raise ValueError(f"{name}: {field!r:.40} is no name of a header")
         if not isinstance(content, str):
@@ -180,6 +182,8 @@ def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
     for sink in sinks:
         if not callable(sink):
             raise TypeError(f"on_event must be a callable that takes an event, or several, got {type(sink).__name__} {sink!r:.60}")
+        if inspect.iscoroutinefunction(sink):
+            raise TypeError(f"on_event must be a plain function, got {sink!r:.60}, which nobody would await; have it call loop.create_task")
         if isinstance(sink, type):
             raise TypeError(f"on_event must be an instance, got the class {sink.__name__}; write on_event={sink.__name__}()")
     return sinks

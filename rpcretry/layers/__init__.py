@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 
 from ..retry.layer import Layer
@@ -24,6 +25,9 @@ def as_layers(value: object) -> tuple[Layer, ...]:
         if not isinstance(layer, Layer):
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
             raise TypeError(f"layers takes Layer objects, got {layer!r:.60}{hint}")
+        for name in ("admit", "judge", "settle", "abandon"):
+            if inspect.iscoroutinefunction(getattr(layer, name, None)):
+                raise TypeError(f"{type(layer).__name__}.{name} must be a plain function: a layer decides and waits for nothing; return a Wait")
     return chosen
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .._check import callable_with, count, number
+from .._check import callable_with, count, number, plain_callable_with
 from .jitter import JitterLike, as_jitter, uniform
 
 __all__ = [
@@ -142,7 +142,7 @@ class _FunctionBackoff(Backoff):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        callable_with("function", self.function, 1, "it gets the number of the failed attempt and returns seconds")
+        plain_callable_with("function", self.function, 1, "it gets the number of the failed attempt and returns seconds")
 
     def __call__(self) -> Iterator[float]:
         return self.spread(self._delays())
@@ -310,6 +310,8 @@ def as_backoff(value: object) -> BackoffLike:
     if not callable(value):
         hint = "write backoff=lambda: iter([...])" if isinstance(value, (list, tuple)) else "write backoff=PeriodicBackoff(attempts=3, interval=...)"
         raise TypeError(f"backoff must be a Backoff or a callable that returns an iterator of seconds, got {value!r:.60}; {hint}")
+    if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+        raise TypeError(f"backoff must return an iterator of seconds and no coroutine, got {value!r:.60}; write def")
     callable_with("backoff", value, 0, "use Backoff.from_function for a function of the attempt's number")
     return value
 

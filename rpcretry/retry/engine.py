@@ -14,19 +14,19 @@ over, and each member holds its outcome. ``abandon`` ends it from outside. It is
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from ..errors import DeadlineExceeded, Delivery, HTTPStatusError, Refused, RetryExhaustedError, TransportError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, LoggingSink, RetryScheduled, Sink, log_event, logger, publish
+from ..errors import ClientClosedError, DeadlineExceeded, Delivery, HTTPStatusError, JsonRpcError, Refused, RetryExhaustedError, TransportError
+from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, LoggingSink, RetryScheduled, log_event, logger, publish
+from ..messages import fresh
 from ..outcome import Attempt, Member, Outcome, Parking, Retry, Stop, Wait
+from ._failures import annotate, caused, worse
 from .backoff import LONGEST
-from .layer import Layer
-from .strategy import RetryStrategy
+from .policy import Policy
 
-__all__ = ["Engine", "Policy", "Step"]
+__all__ = ["Engine", "Step"]
 
 Step: TypeAlias = Attempt | Wait | Stop
 
@@ -36,43 +36,8 @@ OK = Stop("ok")
 # recognised as such.
 SLACK = 0.01
 
-NOTE = "rpcretry: "
-
-
-class Policy:
-    """What the engine goes by: fixed before the call, shared by calls.
-
-    :ivar quick: whether a first attempt that succeeds concerns nobody but the caller.
-    """
-
-    __slots__ = ("deadline", "gates", "judges", "quick", "sinks", "strategy", "timeout")
-
-    def __init__(
-        self,
-        strategy: RetryStrategy | None = None,
-        layers: Sequence[Layer] = (),
-        sinks: Sequence[Sink] = (),
-        timeout: float | None = None,
-        deadline: float | None = None,
-    ) -> None:
-        self.strategy = strategy
-        self.timeout = timeout
-        self.deadline = deadline
-        self.sinks = tuple(sinks)
-        gated = any(_overrides(layer, "admit", "settle", "abandon") for layer in layers)
-        self.gates = tuple(layers) if gated else ()
-        self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
-        self.quick = not self.gates and not self.sinks and (strategy is None or strategy.when is None)
-
-    def limited(self, timeout: float | None, deadline: float | None) -> Policy:
-        """The same with other limits."""
-        twin = copy.copy(self)
-        twin.timeout, twin.deadline = timeout, deadline
-        return twin
-
-
-def _overrides(layer: Layer, *names: str) -> bool:
-    return any(getattr(type(layer), name) is not getattr(Layer, name) for name in names)
+# The shortest wait for admission in seconds.
+SHORTEST = 1e-6
 
 
 class Engine:
@@ -81,7 +46,7 @@ class Engine:
     :param policy: what it goes by.
     """
 
-    __slots__ = ("_asked", "_attempt", "_ends", "_pending", "members", "number", "policy", "started")
+    __slots__ = ("_asked", "_attempt", "_ends", "_pending", "_waits", "members", "number", "policy", "started")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -119,7 +84,6 @@ class Engine:
         """Admit the first attempt."""
         self.open(now)
         self.number = 0
-        self._asked = 0
         self.members = self.make_members()
         self._pending: list[Member] = []
         return self._launch(self.members, now)
@@ -128,12 +92,17 @@ class Engine:
         # The quick way made no records; now that something went wrong they are needed.
         self._pending = []
         self._asked = 0
+        self._waits = False
         self.members = self.make_members()
         self.number = 1
         for member in self.members:
             member.tries = 1
-        self._attempt = Attempt(1, list(self.members), self._limit(self.started), self.operation)
+        self._attempt = self._new_attempt(1, self.members, self.started)
         return self._attempt
+
+    def _new_attempt(self, number: int, members: Sequence[Member], now: float) -> Attempt:
+        limit = self.policy.strategy.max_attempts if self.policy.strategy is not None else 1
+        return Attempt(number, list(members), self._limit(now), self.operation, self.started, self._ends, limit, self.policy.sinks)
 
     def _limit(self, now: float) -> float:
         timeout = self.policy.timeout
@@ -142,8 +111,9 @@ class Engine:
     # --- admission ---
 
     def _launch(self, members: Sequence[Member], now: float) -> Step:
-        self._attempt = Attempt(self.number + 1, list(members), self._limit(now), self.operation)
+        self._attempt = self._new_attempt(self.number + 1, members, now)
         self._asked = 0
+        self._waits = False
         return self._admit(self._attempt, now)
 
     def _admit(self, attempt: Attempt, now: float) -> Step:
@@ -153,12 +123,15 @@ class Engine:
         while self._asked < len(gates):
             attempt.ends_by = self._limit(now)
             attempt.parking = None
+            self._waits = True
             try:
                 wait = gates[self._asked].admit(attempt, now)
-            except Refused as refusal:
-                return self._refuse(attempt, refusal, now)
+            except Exception as problem:
+                self._waits = False
+                return self._refuse(attempt, fresh(problem) if isinstance(problem, Refused) else problem, now)
             if wait is not None:
                 return self._hold(attempt, wait, now)
+            self._waits = False
             self._asked += 1
         attempt.ends_by = self._limit(now)
         attempt.parking = None
@@ -170,15 +143,16 @@ class Engine:
         return attempt
 
     def _hold(self, attempt: Attempt, wait: Wait, now: float) -> Step:
-        if wait.until < self._ends:
-            return wait
+        layer = type(self.policy.gates[self._asked]).__name__
+        if not isinstance(wait, Wait) or wait.until != wait.until:
+            return self._refuse(attempt, TypeError(f"{layer}.admit must return None or a Wait until a time, it returned {wait!r:.60}"), now)
         if attempt.parking is not None:
-            return wait if self._ends == math.inf else Wait(self._ends, wait.reason)
+            return wait if wait.until < self._ends or self._ends == math.inf else Wait(self._ends, wait.reason)
         if wait.until == math.inf:
-            layer = type(self.policy.gates[self._asked]).__name__
-            self.abandon(now)
-            raise RuntimeError(f"{layer}.admit returned Wait(inf) without attempt.park(), so nothing could ever wake it")
-        return self._expire(attempt, now)
+            return self._refuse(attempt, RuntimeError(f"{layer}.admit returned Wait(inf) without attempt.park(): nothing could ever wake it"), now)
+        # A wait that is too short to move the clock would be asked for again for ever.
+        until = max(wait.until, now + SHORTEST)
+        return Wait(until, wait.reason) if until < self._ends else self._expire(attempt, now)
 
     def resume(self, now: float) -> Step:
         """The wait is over, by time or by a wake."""
@@ -201,7 +175,10 @@ class Engine:
                 else:
                     verdict = self._late(member, outcome, now)
             member.verdict = verdict
-        for layer in reversed(self.policy.gates):
+        while self._asked:
+            # Counted down first: an interrupt in the middle leaves just the others to be abandoned.
+            self._asked -= 1
+            layer = self.policy.gates[self._asked]
             try:
                 layer.settle(attempt, outcomes, now)
             except Exception:
@@ -214,15 +191,17 @@ class Engine:
         self._pending += again
         if again:
             self._announce(again, now)
-        return self._advance(now)
+        # A wait even where there is no delay, so that an async driver lets others have their turn.
+        return Wait(self._due(), "backoff") if self._pending else self._conclude(now)
 
     def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float) -> Retry | Stop:
         member.outcome = outcome
         error, strategy = outcome.error, self.policy.strategy
-        known = member.delivery
         if error is not None:
-            member.delivery = worse(known, outcome.delivery)
-        if isinstance(error, (Refused, DeadlineExceeded)):
+            # By naming a code the strategy says that the server did not act.
+            named = isinstance(error, JsonRpcError) and strategy is not None and strategy.names(error.code)
+            member.delivery = worse(member.delivery, Delivery.REJECTED if named else outcome.delivery)
+        if isinstance(error, (Refused, DeadlineExceeded, ClientClosedError)):
             return Stop("refused")
         if isinstance(error, TimeoutError) and now >= self._ends - SLACK:
             return self._late(member, outcome, now)
@@ -230,19 +209,18 @@ class Engine:
             return OK if error is None else Stop("error")
         try:
             verdict = strategy.propose(member, outcome)
-            if isinstance(verdict, Retry) and verdict.reason == "code":
-                # By naming the code the strategy says that the server did not act.
-                member.delivery = worse(known, Delivery.REJECTED)
             for layer in self.policy.judges:
                 if isinstance(verdict, Stop):
                     break
                 judged = layer.judge(attempt, member, outcome, verdict, now)
                 if isinstance(judged, Stop):
                     verdict = judged
+                elif not isinstance(judged, Retry):
+                    raise TypeError(f"{type(layer).__name__}.judge must return a Retry or a Stop, it returned {judged!r:.60}")
                 elif judged.delay > verdict.delay:
                     verdict = Retry(min(judged.delay, LONGEST), judged.reason, verdict.held or judged.held)
         except Refused as refusal:
-            member.outcome = Outcome(error=caused(refusal, error))
+            member.outcome = Outcome(error=caused(fresh(refusal), error))
             return Stop("refused")
         except Exception as problem:
             # A predicate, a backoff or a layer is broken. Its error is raised from the failure that it hid.
@@ -267,13 +245,15 @@ class Engine:
     def _advance(self, now: float) -> Step:
         if not self._pending:
             return self._conclude(now)
-        due = min(member.due for member in self._pending)
-        if due > now:
-            return Wait(due, "backoff")
+        if self._due() > now:
+            return Wait(self._due(), "backoff")
         # In the order of the call, whatever the order in which their delays ended.
         ready = sorted((member for member in self._pending if member.due <= now), key=_index)
         self._pending = [member for member in self._pending if member.due > now]
         return self._launch(ready, now)
+
+    def _due(self) -> float:
+        return min(member.due for member in self._pending)
 
     # --- the ends ---
 
@@ -284,17 +264,18 @@ class Engine:
         self._pending = []
         return self._conclude(now)
 
-    def _refuse(self, attempt: Attempt, refusal: Refused, now: float) -> Step:
+    def _refuse(self, attempt: Attempt, problem: Exception, now: float) -> Step:
         self._withdraw(attempt, now)
-        for index, member in enumerate(attempt.members):
-            error = refusal if index == 0 else copy.copy(refusal)
+        for member in attempt.members:
+            error = problem if member is attempt.members[0] else fresh(problem)
             member.outcome = Outcome(error=caused(error, member.outcome.error if member.outcome else None))
-            member.verdict = Stop("refused")
+            member.verdict = Stop("refused" if isinstance(problem, Refused) else "error in a layer")
         return self._advance(now)
 
     def _withdraw(self, attempt: Attempt, now: float) -> None:
         self._attempt = None
-        for layer in reversed(self.policy.gates[: self._asked + 1]):
+        # Those that let it pass, and the one that has it waiting.
+        for layer in reversed(self.policy.gates[: self._asked + self._waits]):
             try:
                 layer.abandon(attempt, now)
             except Exception:
@@ -328,7 +309,7 @@ class Engine:
 
     def _give_up(self, member: Member, error: Exception, reason: str, now: float) -> Exception:
         strategy = self.policy.strategy
-        if isinstance(error, (TransportError, HTTPStatusError, Refused, DeadlineExceeded)):
+        if isinstance(error, (TransportError, HTTPStatusError, JsonRpcError, Refused, DeadlineExceeded)):
             # A caller reads from it what the server may have done, in whichever of the tries.
             error.delivery = member.delivery or Delivery.NOT_SENT
         if strategy is None or reason == "error":
@@ -370,24 +351,5 @@ class Engine:
         publish(sinks, event)
 
 
-def worse(first: Delivery | None, second: Delivery) -> Delivery:
-    """The one that promises less about what the server did."""
-    order = (Delivery.NOT_SENT, Delivery.REJECTED, Delivery.MAYBE_EXECUTED)
-    return second if first is None or order.index(second) > order.index(first) else first
-
-
 def _index(member: Member) -> int:
     return member.index
-
-
-def caused(error: Exception, cause: BaseException | None) -> Exception:
-    """*error* as raised from *cause*."""
-    if cause is not None and cause is not error:
-        error.__cause__ = cause
-    return error
-
-
-def annotate(error: BaseException, text: str) -> None:
-    """Put one note of ours on *error*, in place of the one that it may carry already."""
-    notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(NOTE)]
-    error.__notes__ = [*notes, NOTE + text]

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .._check import callable_with, number
+from .._check import callable_with, number, plain_callable_with
 
 __all__ = ["AdditiveJitter", "EqualJitter", "FullJitter", "Jitter", "JitterLike", "ProportionalJitter"]
 
@@ -135,5 +135,5 @@ def as_jitter(value: JitterLike) -> Jitter | None:
             raise ValueError(f"jitter as a number must be in (0, 1], a proportion of the delay each way, got {value!r}") from None
     if not callable(value):
         raise TypeError(f"jitter must be True, a number in (0, 1], a Jitter or a callable without arguments, got {value!r:.60}")
-    callable_with("jitter", value, 0, "write a Jitter subclass to work on the delay; a plain callable returns seconds to add")
+    plain_callable_with("jitter", value, 0, "write a Jitter subclass to work on the delay; a plain callable returns seconds to add")
     return _Added(value)

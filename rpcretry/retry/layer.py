@@ -23,7 +23,7 @@ class Layer:
 
         To queue: ``wake = attempt.park()``, keep ``wake`` for later, and return ``Wait(math.inf, "queue")``.
 
-        :raises Refused: to refuse it. The call then fails with that.
+        :raises Refused: to refuse it. The call then fails with that; whatever was taken for it must be given back.
         """
         return None
 
@@ -40,5 +40,6 @@ class Layer:
     def abandon(self, attempt: Attempt, now: float) -> None:
         """Instead of settle, where the attempt was cancelled, or refused by a layer further in.
 
-        May be called twice, and for an attempt that is still waiting for admission. Count nothing.
+        Also for an attempt that this layer has waiting, and then perhaps twice; not where this layer itself raised.
+        Count nothing.
         """

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .._check import callable_with, closest
+from .._check import closest, plain_callable_with
 from ..errors import DeadlineExceeded, HTTPStatusError, JsonRpcError, Refused, RpcRetryError, TransportError
 from ..messages import Request
 from ..outcome import Member, Outcome, Retry, Stop
@@ -166,7 +166,7 @@ class RetryStrategy:
         self._fatal_library_types = _foreign(self._fatal_types)
         self._fatal_codes = _ranges("fatal", [item for item in fatal_items if isinstance(item, (int, range))])
         if when is not None:
-            callable_with("when", when, 2, "it gets the outcome and the number of the try")
+            plain_callable_with("when", when, 2, "it gets the outcome and the number of the try")
         self.when = when
         self._idempotent, self._globs = _idempotency(idempotent)
         self.backoff = as_backoff(backoff)
@@ -178,9 +178,13 @@ class RetryStrategy:
         self.wrap = wrap
 
     def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, "wrap"):
+        # What a subclass adds is the subclass's own.
+        if hasattr(self, "wrap") and (name in RetryStrategy.__slots__ or type(self) is RetryStrategy):
             raise AttributeError(f"a RetryStrategy is immutable; build another one to change {name}")
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a RetryStrategy is immutable; build another one to do without {name}")
 
     def __repr__(self) -> str:
         kind = "" if self._explicit else "transient, "
@@ -197,7 +201,10 @@ class RetryStrategy:
         if request is None or declared is None or isinstance(declared, bool):
             return declared is True
         if callable(declared):
-            return bool(declared(request))
+            answer = declared(request)
+            if not isinstance(answer, bool):
+                raise TypeError(f"idempotent must return True or False, got {type(answer).__name__} {answer!r:.60}")
+            return answer
         return request.method in declared or any(glob.match(request.method) for glob in self._globs)
 
     def classify(self, error: BaseException) -> Classification:
@@ -207,6 +214,10 @@ class RetryStrategy:
         if isinstance(error, Exception) and not isinstance(error, Refused) and self.matches(error):
             return Classification.RETRYABLE
         return Classification.NON_RETRYABLE
+
+    def names(self, code: int) -> bool:
+        """Whether *code* is one that the strategy retries: then the server did not act on a request that it answers so."""
+        return _within(code, self._codes) and not _within(code, self._fatal_codes)
 
     def matches(self, error: Exception) -> str | None:
         """What about *error* asks for another try: ``"code"``, ``"status"`` or ``"exception"``; ``None`` for nothing."""
@@ -241,7 +252,10 @@ class RetryStrategy:
             reason = "when"
             delay = None if answer is True else within(answer)
         if member.delays is None:
-            member.delays = iter(self.backoff())
+            delays: object = self.backoff()
+            if not isinstance(delays, Iterable):
+                raise TypeError(f"backoff must return an iterator of seconds, {self.backoff!r:.60} returned {type(delays).__name__}")
+            member.delays = iter(delays)
         try:
             drawn = next(member.delays)
         except StopIteration:
@@ -302,7 +316,7 @@ def _idempotency(value: object) -> tuple[bool | frozenset[str] | Callable[[Reque
     if value is None or isinstance(value, bool):
         return value, ()
     if not isinstance(value, (str, Iterable)):
-        callable_with("idempotent", value, 1, "it takes names, globs, True or a predicate of the request")
+        plain_callable_with("idempotent", value, 1, "it takes names, globs, True or a predicate of the request")
         predicate: Any = value
         return predicate, ()
     names = _several(value)

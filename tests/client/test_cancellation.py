@@ -464,7 +464,8 @@ def test_an_interrupted_batch_abandons_the_attempt_in_flight_and_drops_those_tha
 
 def test_abandoning_a_call_twice_is_abandoning_it_once() -> None:
     """A driver that is interrupted in its own clean-up abandons again."""
-    from rpcretry.retry.engine import Engine, Policy
+    from rpcretry.retry.engine import Engine
+    from rpcretry.retry.policy import Policy
 
     layer = Ledger()
     engine = Engine(Policy(layers=[layer]))
@@ -475,7 +476,8 @@ def test_abandoning_a_call_twice_is_abandoning_it_once() -> None:
 
 
 def test_abandoning_a_call_that_is_over_does_nothing() -> None:
-    from rpcretry.retry.engine import Engine, Policy
+    from rpcretry.retry.engine import Engine
+    from rpcretry.retry.policy import Policy
 
     layer = Ledger()
     engine = Engine(Policy(layers=[layer]))

@@ -179,7 +179,7 @@ def test_a_refusal_at_the_first_attempt_is_raised_and_those_further_out_are_aban
     with pytest.raises(Refused, match="full") as caught:
         rig.call("get")
     assert (caught.value.__cause__, caught.value.delivery, rig.sent) == (None, Delivery.NOT_SENT, 0)
-    assert log == ["outer.admit", "middle.admit", "middle.abandon", "outer.abandon"]
+    assert log == ["outer.admit", "middle.admit", "outer.abandon"]
 
 
 @both_drivers
@@ -189,7 +189,7 @@ def test_a_refusal_later_is_raised_from_the_last_failure(driver: str) -> None:
     with pytest.raises(Refused, match="open") as caught:
         rig.call("get")
     assert isinstance(caught.value.__cause__, ConnectionLostError)
-    assert (rig.sent, log[-4:]) == (1, ["outer.admit", "inner.admit", "inner.abandon", "outer.abandon"])
+    assert (rig.sent, log[-3:]) == (1, ["outer.admit", "inner.admit", "outer.abandon"])
 
 
 @both_drivers
@@ -251,7 +251,8 @@ def test_an_admit_with_a_bug_raises_it_and_abandons(driver: str) -> None:
     rig = Rig(driver, result(5), retry_strategy=NAMED, layers=layers)
     with pytest.raises(LookupError, match="bug"):
         rig.call("get")
-    assert log == ["outer.admit", "inner.admit", "inner.abandon", "outer.abandon"]
+    # The layer that raised cleans up after itself, as one that refuses does.
+    assert log == ["outer.admit", "inner.admit", "outer.abandon"]
     assert rig.call("get") == 5
 
 
@@ -330,10 +331,11 @@ def test_a_wait_without_an_end_and_without_a_wake_is_a_bug_that_is_named(driver:
 
 
 @both_drivers
-def test_a_wait_in_the_past_is_no_wait(driver: str) -> None:
+def test_a_wait_in_the_past_moves_the_clock_all_the_same(driver: str) -> None:
+    """A bucket that waits until its token is there may ask for less than the clock can tell."""
     rig = Rig(driver, result(5), layers=Recorder(waits=[lambda a, now: Wait(now - 3), lambda a, now: Wait(now)]))
     assert rig.call("get") == 5
-    assert rig.waits == []
+    assert rig.waits == pytest.approx([0, 0], abs=1e-5)
 
 
 # --- park ---
