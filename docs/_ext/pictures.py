@@ -118,7 +118,7 @@ PLACES = {
 }
 # What the driver does between two steps, which the engine's source does not show.
 BY_DRIVER = {("Attempt", "settle"): "the exchange", ("Wait", "resume"): "time, or a wake"}
-BENDS = {("_admit", "_expire"): 0.28, ("resume", "_admit"): -0.12, ("_hold", "_expire"): 0.12, ("resume", "_advance"): -0.08}
+BENDS = {("settle", "Wait"): -0.16, ("_admit", "_expire"): 0.28, ("resume", "_admit"): -0.12, ("_hold", "_expire"): 0.12, ("resume", "_advance"): -0.08}
 
 
 def transitions() -> Iterator[tuple[str, str]]:

@@ -76,7 +76,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
     :param headers: HTTP headers of every exchange.
     :param clock: seconds on a monotonic clock.
     :param sleep: a coroutine function that waits that many seconds.
-    :param options: those of :class:`~rpcretry.client.options.ClientOptions`.
+    :param options: those of :class:`~rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
 

@@ -66,7 +66,7 @@ class Client(ClientCore[Backend]):
     :param headers: HTTP headers of every exchange.
     :param clock: seconds on a monotonic clock.
     :param sleep: waits that many seconds.
-    :param options: those of :class:`~rpcretry.client.options.ClientOptions`.
+    :param options: those of :class:`~rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
 

@@ -26,7 +26,7 @@ MODULES = (
     "rpcretry.transport",
 )
 # Documented although their module is none of those.
-BESIDES = {"rpcretry.client.options.ClientOptions"}
+BESIDES = {"rpcretry.client.ClientOptions"}
 
 
 def find(name: str) -> Any:
