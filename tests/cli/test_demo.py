@@ -150,9 +150,14 @@ def test_demo_has_other_delays_for_another_seed_with_the_console_script(whole):
 def test_demo_on_a_terminal_is_in_colour_and_ends_with_130_on_ctrl_c():
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rpcretry.cli", "demo"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm-256color", COLUMNS="100")
-    )
+    # A shell gives its background jobs an ignored Control-C, which processes inherit; this one must hear it.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rpcretry.cli", "demo"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm-256color", COLUMNS="100")
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     os.close(theirs)
     try:
         # The second scenario waits for a second, so that the interrupt meets a sleeping client.
