@@ -182,6 +182,9 @@ class LimitedAdapter(requests.adapters.HTTPAdapter):
     """Makes connections that keep to the limit of :data:`current`, to servers and to HTTP proxies."""
 
     def __init__(self, pool_size: int) -> None:
+        # For one endpoint; what requests works out from its URL anew for each request is kept.
+        self._pools: dict[object, Any] = {}
+        self._paths: dict[object, str] = {}
         super().__init__(pool_connections=4, pool_maxsize=pool_size)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
@@ -193,3 +196,35 @@ class LimitedAdapter(requests.adapters.HTTPAdapter):
         if isinstance(manager, urllib3.ProxyManager):
             manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        key = (request.url, verify, cert, _items(proxies))
+        pool = self._pools.get(key)
+        # urllib3 closes a pool, which then holds no queue, when others have taken its place.
+        if pool is None or pool.pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            _keep(self._pools, key, pool)
+        return pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        key = (request.url, _items(proxies))
+        path = self._paths.get(key)
+        if path is None:
+            path = str(super().request_url(request, proxies))
+            _keep(self._paths, key, path)
+        return path
+
+    def close(self) -> None:
+        self._pools.clear()
+        super().close()
+
+
+def _items(proxies: Any) -> object:
+    return tuple(proxies.items()) if proxies else ()
+
+
+def _keep(kept: dict[object, Any], key: object, value: object) -> None:
+    # The session is within reach of its users, who may send with it to other places.
+    if len(kept) >= 16:
+        kept.clear()
+    kept[key] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 import ssl
@@ -17,8 +18,8 @@ import requests.auth
 from wire import Wire, settles
 
 from rpcretry import TransportError
-from rpcretry.backends.requests import RequestsBackend
-from rpcretry.testing import SILENCE, Answer, LoopbackServer, Received
+from rpcretry.backends.requests import Client, RequestsBackend
+from rpcretry.testing import SILENCE, Answer, LoopbackServer, Received, rpc
 from rpcretry.transport import Exchange, Headers
 
 
@@ -337,3 +338,16 @@ def test_a_client_certificate(owned: bool, tls: Any, tmp_path: Any) -> None:
                 assert client.exchange().status == 200
         with Wire("requests", server.url, verify=tls.path) as client:
             assert isinstance(client.problem(), ConnectionError)
+
+
+def test_a_pool_that_urllib3_has_dropped_is_made_anew() -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(LoopbackServer(rpc({"sum": lambda a, b: a + b}))) for _ in range(8)]
+        client = stack.enter_context(Client(servers[0].url))
+        assert client.call("sum", 1, 2) == 3
+        for server in servers[1:]:
+            # The session is within reach; it keeps pools for a few hosts only.
+            client.backend.session.get(server.url, data=b'{"id":1}', timeout=5).close()
+        assert client.call("sum", 1, 2) == 3
+        client.backend.session.get_adapter(client.backend.target.url).close()
+        assert client.call("sum", 1, 2) == 3
