@@ -185,7 +185,7 @@ def show(rows: Rows) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many calls, relative to the usual number")
-    parser.add_argument("--rounds", type=int, default=15, help="how many rounds each comparison takes")
+    parser.add_argument("--rounds", type=int, default=31, help="how many rounds each comparison takes")
     parser.add_argument("--only", default="abcd", help="which comparisons: letters of the table")
     given = parser.parse_args()
     rows: Rows = []
