@@ -183,6 +183,9 @@ class AiohttpBackend:
             redact(problem, self._secrets)
             if isinstance(problem, aiohttp.ClientResponseError):
                 _hide(problem)
+            elif isinstance(problem, aiohttp.ClientPayloadError):
+                # The response keeps it, in a cycle of aiohttp's own, and its traceback would keep our callers' frames.
+                problem.__traceback__ = None
             raise self._translated(problem) from problem
         except RuntimeError as problem:
             if not session.closed:
