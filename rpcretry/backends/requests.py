@@ -15,7 +15,7 @@ import urllib3
 
 from .._check import seconds
 from ..client import Client as _Client
-from ..client.options import ClientOptions, HeadersLike
+from ..client.options import ClientOptions, HeadersLike, merged
 from ..errors import ClientClosedError, Delivery, InvalidTargetError, RequestTimeoutError
 from ..transport import Exchange, Headers, Reply
 from ._requests_adapter import LimitedAdapter, Progress, current
@@ -176,10 +176,7 @@ class RequestsBackend:
 
     def _merged(self, headers: Mapping[str, str] | None) -> tuple[dict[str, str], Any]:
         """The headers of one exchange, and the auth to give requests beside them."""
-        fields = dict(self._fields)
-        for name, value in (headers or {}).items():
-            fields = {known: content for known, content in fields.items() if known.lower() != name.lower()}
-            fields[name] = value
+        fields = dict(merged(self._fields, Headers(headers or ())) or {})
         session = self._session
         names = {name.lower() for name in fields}
         if "content-type" not in names and "content-type" not in session.headers:

@@ -88,7 +88,7 @@ class Engine:
         self._pending: list[Member] = []
         return self._launch(self.members, now)
 
-    def _catch_up(self, now: float) -> Attempt:
+    def _catch_up(self) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
         self._pending = []
         self._asked = 0
@@ -101,8 +101,8 @@ class Engine:
         return self._attempt
 
     def _new_attempt(self, number: int, members: Sequence[Member], now: float) -> Attempt:
-        limit = self.policy.strategy.max_attempts if self.policy.strategy is not None else 1
-        return Attempt(number, list(members), self._limit(now), self.operation, self.started, self._ends, limit, self.policy.sinks)
+        policy = self.policy
+        return Attempt(number, list(members), self._limit(now), self.operation, self.started, self._ends, policy.max_attempts, policy.sinks)
 
     def _limit(self, now: float) -> float:
         timeout = self.policy.timeout
@@ -164,7 +164,7 @@ class Engine:
 
     def settle(self, outcomes: Sequence[Outcome], now: float) -> Step:
         """The attempt ended with one outcome for each of its members, in their order."""
-        attempt = self._attempt or self._catch_up(now)
+        attempt = self._attempt or self._catch_up()
         again: list[Member] = []
         for member, outcome in zip(attempt.members, outcomes, strict=True):
             verdict = self._verdict(attempt, member, outcome, now)
@@ -296,15 +296,8 @@ class Engine:
             if isinstance(verdict, Stop) and outcome is not None and outcome.error is not None:
                 reason = verdict.reason
                 outcome.error = self._give_up(member, outcome.error, reason, now)
-        failed = next((member for member in self.members if member.outcome and member.outcome.error), None)
-        sinks = self.policy.sinks
-        if failed is None:
-            if sinks or self.number > 1:
-                self._publish(CallSucceeded, now)
-        elif sinks or self.number > 1:
-            error = failed.outcome.error if failed.outcome else None
-            if error is not None:
-                self._publish_failure(failed, error, now)
+        if self.policy.sinks or self.number > 1:
+            self._publish_end(now)
         return Stop(reason)
 
     def _give_up(self, member: Member, error: Exception, reason: str, now: float) -> Exception:
@@ -328,9 +321,14 @@ class Engine:
     def _publish(self, kind: type[AttemptStarted] | type[CallSucceeded], now: float) -> None:
         self._tell(kind(self.operation, self.number, self._max_attempts(), now - self.started))
 
-    def _publish_failure(self, member: Member, error: Exception, now: float) -> None:
-        reason = member.verdict.reason if member.verdict else "error"
-        self._tell(CallFailed(self.operation, self.number, self._max_attempts(), now - self.started, reason, error))
+    def _publish_end(self, now: float) -> None:
+        for member in self.members:
+            error = member.outcome.error if member.outcome else None
+            if error is not None:
+                reason = member.verdict.reason if member.verdict else "error"
+                self._tell(CallFailed(self.operation, self.number, self._max_attempts(), now - self.started, reason, error))
+                return
+        self._publish(CallSucceeded, now)
 
     def _announce(self, again: list[Member], now: float) -> None:
         first = min(again, key=lambda member: member.due)
@@ -339,8 +337,7 @@ class Engine:
         self._tell(RetryScheduled(self.operation, self.number, self._max_attempts(), now - self.started, first.due - now, reason, error, len(again)))
 
     def _max_attempts(self) -> int | None:
-        strategy = self.policy.strategy
-        limit = 1 if strategy is None else strategy.max_attempts
+        limit = self.policy.max_attempts
         # Members of a batch that a hint holds apart make more exchanges than any of them has tries.
         return None if limit is None or self.number > limit else limit
 

@@ -37,6 +37,11 @@ class Policy:
         self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
         self.quick = not self.gates and not self.sinks and (strategy is None or _ignores_success(strategy))
 
+    @property
+    def max_attempts(self) -> int | None:
+        """How many tries a request gets at the most; ``None`` without a known limit."""
+        return 1 if self.strategy is None else self.strategy.max_attempts
+
     def limited(self, timeout: float | None, deadline: float | None) -> Policy:
         """The same with other limits."""
         twin = copy.copy(self)
