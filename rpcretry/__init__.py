@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from .client import random_ids as random_ids
     from .client import sequential_ids as sequential_ids
     from .client import uuid_ids as uuid_ids
+    from .errors import BudgetExhaustedError as BudgetExhaustedError
     from .errors import CertificateError as CertificateError
+    from .errors import CircuitOpenError as CircuitOpenError
+    from .errors import CircuitState as CircuitState
     from .errors import ClientClosedError as ClientClosedError
     from .errors import ConnectError as ConnectError
     from .errors import ConnectionLostError as ConnectionLostError
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import InvalidRequestError as InvalidRequestError
     from .errors import InvalidTargetError as InvalidTargetError
     from .errors import JsonRpcError as JsonRpcError
+    from .errors import LimitReachedError as LimitReachedError
     from .errors import MethodNotFoundError as MethodNotFoundError
     from .errors import MissingResponseError as MissingResponseError
     from .errors import ParseError as ParseError
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from .errors import RequestTimeoutError as RequestTimeoutError
     from .errors import ResponseTooLargeError as ResponseTooLargeError
     from .errors import ResultValidationError as ResultValidationError
+    from .errors import RetryableError as RetryableError
     from .errors import RetryExhaustedError as RetryExhaustedError
     from .errors import RpcRetryError as RpcRetryError
     from .errors import ServerError as ServerError
@@ -59,6 +64,11 @@ _MODULES = {
     "client": ("AsyncClient", "Client", "random_ids", "sequential_ids", "uuid_ids"),
     "errors": (
         "CertificateError",
+        "RetryableError",
+        "LimitReachedError",
+        "CircuitState",
+        "CircuitOpenError",
+        "BudgetExhaustedError",
         "ClientClosedError",
         "ConnectError",
         "ConnectionLostError",

@@ -16,7 +16,8 @@ from pydantic_core import from_json
 from ._json import Codec, JsonCodec
 from ._unreadable import charset_of, excerpt_of, kind_of, redirected, rejected, unreadable
 from ._unset import UNSET
-from .errors import Delivery, IdentityError, JsonRpcError, MissingResponseError, ProtocolError, Registry, error_class
+from .errors import Delivery, IdentityError, JsonRpcError, MissingResponseError, ProtocolError, error_class
+from .errors._answers import Registry
 from .messages import Request, RequestId, fresh
 from .transport import Exchange, Headers, Reply
 

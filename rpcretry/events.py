@@ -1,7 +1,8 @@
 """What happened, as frozen records, and the sink that logs them.
 
 A sink is a callable that takes one record. It watches and decides nothing; one that raises is logged and
-harms nothing.
+harms nothing. A sink with an attribute ``wants``, a tuple of record classes, is given those alone; a call at whose
+records nobody looks builds none.
 """
 
 from __future__ import annotations
@@ -11,9 +12,21 @@ import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .errors import RetryExhaustedError
+from .errors import CircuitState, RetryExhaustedError
 
-__all__ = ["AttemptStarted", "CallFailed", "CallSucceeded", "Event", "LoggingSink", "RetryScheduled", "Sink"]
+__all__ = [
+    "AttemptStarted",
+    "BreakerChanged",
+    "BudgetRefused",
+    "CallFailed",
+    "CallSucceeded",
+    "Event",
+    "FallbackUsed",
+    "LoggingSink",
+    "RetryScheduled",
+    "Sink",
+    "Waited",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +83,60 @@ class CallFailed(Event):
     error: Exception
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waited(Event):
+    """An attempt waited because a layer had it wait, and now goes on.
+
+    :ivar delay: the seconds that it waited.
+    :ivar reason: what for, in the layer's words.
+    """
+
+    delay: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FallbackUsed(Event):
+    """The call failed, and a fallback stands in for its result. Follows :class:`CallFailed`.
+
+    :ivar reason: which fallback: ``"value"``, ``"last good"``, or a function's name.
+    :ivar error: the failure.
+    """
+
+    reason: str
+    error: Exception
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BudgetRefused(Event):
+    """A retry budget did not pay for another try.
+
+    :ivar reason: the budget's name.
+    :ivar level: the tokens that it has left.
+    """
+
+    reason: str
+    level: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BreakerChanged(Event):
+    """A circuit breaker changed its state. Without a call behind it, ``operation`` is empty and ``attempt`` is 0.
+
+    :ivar name: the breaker's name; with its key in brackets where it has one circuit for each key.
+    :ivar previous: the state before.
+    :ivar state: the state now.
+    :ivar reason: why, in a few words.
+    :ivar remaining: seconds until it lets a probe through; 0 unless it is open now, ``math.inf`` where it is held open.
+    """
+
+    name: str
+    previous: CircuitState
+    state: CircuitState
+    reason: str
+    remaining: float = 0.0
+
+
 Sink: TypeAlias = Callable[[Event], object]
 
 logger = logging.getLogger("rpcretry")
@@ -78,7 +145,8 @@ logger.addHandler(logging.NullHandler())
 
 class LoggingSink:
     """Logs each retry (WARNING), each success after a retry (INFO) and each call that was given up after
-    one (ERROR). Every client has one; the logger ``rpcretry`` says what becomes of the lines.
+    one (ERROR), and what circuit breakers and fallbacks did (WARNING). Every client has one; the logger
+    ``rpcretry`` says what becomes of the lines.
 
     :param target: the logger to use.
     """
@@ -100,15 +168,26 @@ class LoggingSink:
             # As text, so that a handler that keeps records keeps no failure and its frames.
             text = repr(failure)
             self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %s", event.operation, event.attempt, event.elapsed, event.reason, text)
+        elif isinstance(event, FallbackUsed):
+            self.logger.warning("%s: failed, and falls back to %s", event.operation, event.reason)
+        elif isinstance(event, BreakerChanged):
+            self.logger.warning("circuit breaker %s: %s, was %s (%s)", event.name, event.state.value, event.previous.value, event.reason)
 
 
 log_event = LoggingSink()
 
 
 def publish(sinks: tuple[Sink, ...], event: Event) -> None:
-    """Hand *event* to every sink; one that raises is logged and does not keep it from the others."""
+    """Hand *event* to every sink that wants it; one that raises is logged and does not keep it from the others."""
     for sink in sinks:
         try:
-            sink(event)
+            if wants(sink, type(event)):
+                sink(event)
         except Exception:
             logger.exception("on_event: %r raised on %s", sink, type(event).__name__)
+
+
+def wants(sink: Sink, kind: type[Event]) -> bool:
+    """Whether *sink* is to be given records of that class."""
+    chosen = getattr(sink, "wants", None)
+    return not isinstance(chosen, tuple) or issubclass(kind, chosen)

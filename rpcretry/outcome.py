@@ -14,7 +14,7 @@ from .events import Event, Sink, publish
 if TYPE_CHECKING:
     from .messages import Request
 
-__all__ = ["Attempt", "Member", "Outcome", "Parking", "Retry", "Stop", "Wait"]
+__all__ = ["Attempt", "Member", "Outcome", "Parking", "Rescue", "Retry", "Stop", "Wait"]
 
 
 class Retry(NamedTuple):
@@ -23,11 +23,13 @@ class Retry(NamedTuple):
     :ivar delay: seconds from now until the next try, 0 or more.
     :ivar reason: why, in a word or two.
     :ivar held: whether a hint of the server set the delay; such a member of a batch waits alone.
+    :ivar whole: whether it may go again only in the same body, with all that it went with.
     """
 
     delay: float
     reason: str = "retry"
     held: bool = False
+    whole: bool = False
 
 
 class Stop(NamedTuple):
@@ -48,6 +50,17 @@ class Wait(NamedTuple):
 
     until: float
     reason: str = "wait"
+
+
+class Rescue(NamedTuple):
+    """A fallback to ask, now that the call has failed.
+
+    :ivar name: what it is called in events.
+    :ivar ask: returns what stands in for the result, or an awaitable of it.
+    """
+
+    name: str
+    ask: Callable[[], Any]
 
 
 class Parking:
@@ -181,9 +194,10 @@ class Attempt:
     :ivar started: when the call began, on the clock of the engine.
     :ivar deadline: when the whole call must have ended; ``math.inf`` for never.
     :ivar max_attempts: how many tries the strategy allows; ``None`` without a known limit.
+    :ivar sent: whether it went out; one that is abandoned before cost the server nothing.
     """
 
-    __slots__ = ("_sinks", "deadline", "ends_by", "max_attempts", "members", "number", "operation", "parking", "started")
+    __slots__ = ("_sinks", "deadline", "ends_by", "max_attempts", "members", "number", "operation", "parking", "sent", "started")
 
     def __init__(
         self,
@@ -203,12 +217,17 @@ class Attempt:
         self.started = started
         self.deadline = deadline
         self.max_attempts = max_attempts
+        self.sent = False
         self.parking: Parking | None = None
         self._sinks = sinks
 
     def tell(self, event: Event) -> None:
         """Hand *event* to the sinks of the call; for a layer with news of its own. Not to be called with a lock held."""
         publish(self._sinks, event)
+
+    def so_far(self, now: float) -> tuple[str, int, int | None, float]:
+        """The fields that every record begins with: ``attempt.tell(Waited(*attempt.so_far(now), delay=...))``."""
+        return self.operation, self.number, self.max_attempts, now - self.started
 
     def park(self) -> Callable[[], None]:
         """Prepare for being woken; for a layer that is about to return ``Wait(math.inf)``.

@@ -1,113 +1,31 @@
-"""Every exception of the package.
-
-::
-
-    RpcRetryError
-    ├── JsonRpcError                 the server answered with a JSON-RPC error      MAYBE_EXECUTED, REJECTED
-    │   ├── ParseError               -32700
-    │   ├── InvalidRequestError      -32600
-    │   ├── MethodNotFoundError      -32601
-    │   ├── InvalidParamsError       -32602
-    │   ├── InternalError            -32603
-    │   └── ServerError              -32099 to -32000
-    ├── HTTPStatusError              an HTTP error without a JSON-RPC body          MAYBE_EXECUTED, REJECTED
-    │   └── RedirectError            a redirect, which is never followed            MAYBE_EXECUTED
-    ├── ProtocolError                a body that is no JSON-RPC answer              MAYBE_EXECUTED
-    │   ├── IdentityError            an answer with a foreign, doubled or null id
-    │   ├── MissingResponseError     a batch that left a request unanswered
-    │   ├── ResponseTooLargeError    more bytes than the client is willing to hold
-    │   └── ResultValidationError    a result that is not of the requested type
-    ├── TransportError               no whole answer arrived
-    │   ├── ConnectError             (ConnectionError) no connection was made       NOT_SENT
-    │   │   └── ConnectTimeoutError  (TimeoutError) ... in time                     NOT_SENT
-    │   ├── ConnectionLostError      (ConnectionError) it broke in use              MAYBE_EXECUTED
-    │   ├── RequestTimeoutError      (TimeoutError) the attempt took too long       MAYBE_EXECUTED, NOT_SENT
-    │   ├── CertificateError         the server's certificate is not trusted        NOT_SENT
-    │   └── InvalidTargetError       (ValueError) URL or headers cannot be sent     NOT_SENT
-    ├── Refused                      a layer did not let the attempt out            NOT_SENT
-    ├── DeadlineExceeded             (TimeoutError) the whole call took too long
-    ├── RetryExhaustedError          raised instead of the last failure by ``wrap=True``
-    └── ClientClosedError            (RuntimeError) the client was closed before
-
-Each exception's ``delivery`` says whether the server may have acted on the request: see
-:class:`Delivery`. All of them can be pickled and copied. No message carries a URL's path, query or
-user-info, or a header's value, because that is where keys live.
-"""
+"""Failures in what the server answered."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ._unset import UNSET
-from .transport import Headers
+from .._unset import UNSET
+from ._base import Delivery, RpcRetryError
 
 __all__ = [
-    "CertificateError",
-    "ClientClosedError",
-    "ConnectError",
-    "ConnectTimeoutError",
-    "ConnectionLostError",
-    "DeadlineExceeded",
-    "Delivery",
     "HTTPStatusError",
     "IdentityError",
     "InternalError",
     "InvalidParamsError",
     "InvalidRequestError",
-    "InvalidTargetError",
     "JsonRpcError",
     "MethodNotFoundError",
     "MissingResponseError",
     "ParseError",
     "ProtocolError",
     "RedirectError",
-    "Refused",
-    "RequestTimeoutError",
     "ResponseTooLargeError",
     "ResultValidationError",
-    "RetryExhaustedError",
-    "RpcRetryError",
     "ServerError",
-    "TransportError",
     "error_class",
     "error_registry",
 ]
-
-
-class Delivery(enum.Enum):
-    """What the server may have done with a request whose attempt failed."""
-
-    NOT_SENT = "not sent"
-    """Proven: not one byte of the request's body left for the server."""
-    REJECTED = "rejected"
-    """The server said that it did not act: HTTP 429, 503 with Retry-After, or an error code that a strategy names."""
-    MAYBE_EXECUTED = "maybe executed"
-    """Everything else: a repetition may do the work a second time."""
-
-
-class RpcRetryError(Exception):
-    """The base of every exception that this package defines."""
-
-    delivery: Delivery = Delivery.MAYBE_EXECUTED
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own calls the class with its args, which fails for a subclass whose __init__ takes others.
-        state = dict(self.__dict__)
-        if "__notes__" in state:
-            state["__notes__"] = list(state["__notes__"])
-        if isinstance(state.get("headers"), Mapping):
-            # Those of an HTTP library need not pickle.
-            state["headers"] = Headers(state["headers"])
-        return _restored, (type(self), self.args, state)
-
-
-def _restored(cls: type[RpcRetryError], args: tuple[object, ...], state: dict[str, object]) -> RpcRetryError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
 
 
 class JsonRpcError(RpcRetryError):
@@ -306,93 +224,3 @@ class ResultValidationError(ProtocolError):
         super().__init__(message, status=status)
         self.result: object = result
         self.details: tuple[Mapping[str, object], ...] = tuple(details)
-
-
-class TransportError(RpcRetryError):
-    """No whole answer arrived. The HTTP library's own exception is ``__cause__``.
-
-    :param delivery: what the server may have done; the class's own where it is not given.
-    """
-
-    permanent: ClassVar[bool] = False
-    """Whether trying again cannot help; such a failure matches no exception of an HTTP library."""
-
-    def __init__(self, message: str = "", *, delivery: Delivery | None = None) -> None:
-        super().__init__(message)
-        if delivery is not None:
-            self.delivery = delivery
-
-
-class ConnectError(TransportError, ConnectionError):
-    """No connection to the server, or to the proxy before it, was made: nothing was sent."""
-
-    delivery = Delivery.NOT_SENT
-
-
-class ConnectTimeoutError(ConnectError, TimeoutError):
-    """No connection was made within the connect timeout: nothing was sent."""
-
-
-class ConnectionLostError(TransportError, ConnectionError):
-    """The connection broke while it was in use."""
-
-
-class RequestTimeoutError(TransportError, TimeoutError):
-    """The attempt took longer than its limit."""
-
-
-class CertificateError(TransportError):
-    """The server's certificate is not trusted. No repetition mends that: never transient."""
-
-    delivery = Delivery.NOT_SENT
-    permanent = True
-
-
-class InvalidTargetError(TransportError, ValueError):
-    """The HTTP library refuses the URL, the proxy or a header. Never transient."""
-
-    delivery = Delivery.NOT_SENT
-    permanent = True
-
-
-class Refused(RpcRetryError):
-    """A layer did not let the attempt out. Base of the refusals of breakers, budgets and limits."""
-
-    delivery = Delivery.NOT_SENT
-
-
-class DeadlineExceeded(RpcRetryError, TimeoutError):
-    """The deadline ended the whole call; ``__cause__`` is the last failure before it, if there was one.
-
-    :param deadline: the deadline, in seconds from the start of the call.
-    :param elapsed: seconds that the call took.
-    :param attempts: how many attempts were made.
-    """
-
-    def __init__(self, message: str = "", *, deadline: float = 0.0, elapsed: float = 0.0, attempts: int = 0) -> None:
-        super().__init__(message)
-        self.deadline: float = deadline
-        self.elapsed: float = elapsed
-        self.attempts: int = attempts
-
-
-class RetryExhaustedError(RpcRetryError):
-    """The last attempt of a strategy with ``wrap=True`` failed; ``__cause__`` is its failure.
-
-    :param attempts: how many tries were made, the first one included.
-    :param last_exception: the failure of the last try.
-    :param elapsed: seconds from the start of the call.
-    """
-
-    def __init__(self, message: str = "", *, attempts: int = 0, last_exception: BaseException | None = None, elapsed: float = 0.0) -> None:
-        super().__init__(message)
-        self.attempts: int = attempts
-        self.last_exception: BaseException | None = last_exception
-        self.elapsed: float = elapsed
-        self.delivery = getattr(last_exception, "delivery", Delivery.MAYBE_EXECUTED)
-
-
-class ClientClosedError(RpcRetryError, RuntimeError):
-    """The client was closed before the call."""
-
-    delivery = Delivery.NOT_SENT
