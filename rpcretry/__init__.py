@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .client import random_ids as random_ids
     from .client import sequential_ids as sequential_ids
     from .client import uuid_ids as uuid_ids
+    from .context import CurrentAttempt as CurrentAttempt
+    from .context import current_attempt as current_attempt
     from .errors import BudgetExhaustedError as BudgetExhaustedError
     from .errors import CertificateError as CertificateError
     from .errors import CircuitOpenError as CircuitOpenError
@@ -51,9 +53,12 @@ if TYPE_CHECKING:
     from .messages import BatchResponse as BatchResponse
     from .messages import Request as Request
     from .messages import Response as Response
+    from .metrics import RetryMetrics as RetryMetrics
     from .outcome import Outcome as Outcome
+    from .retry import LAST_GOOD as LAST_GOOD
     from .retry import Backoff as Backoff
     from .retry import Classification as Classification
+    from .retry import Fallback as Fallback
     from .retry import Layer as Layer
     from .retry import RetryStrategy as RetryStrategy
 
@@ -62,6 +67,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "_unset": ("UNSET",),
     "client": ("AsyncClient", "Client", "random_ids", "sequential_ids", "uuid_ids"),
+    "context": ("CurrentAttempt", "current_attempt"),
     "errors": (
         "CertificateError",
         "RetryableError",
@@ -97,8 +103,9 @@ _MODULES = {
         "TransportError",
     ),
     "messages": ("BatchRequest", "BatchResponse", "Request", "Response"),
+    "metrics": ("RetryMetrics",),
     "outcome": ("Outcome",),
-    "retry": ("Backoff", "Classification", "Layer", "RetryStrategy"),
+    "retry": ("LAST_GOOD", "Backoff", "Classification", "Fallback", "Layer", "RetryStrategy"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import math
 from collections.abc import Sequence
@@ -77,3 +78,10 @@ def callable_with(name: str, value: object, arguments: int, fix: str) -> None:
     except TypeError:
         what = "no argument" if arguments == 0 else f"{arguments} argument{'s' if arguments > 1 else ''}"
         raise TypeError(f"{name} must be callable with {what}, got {value!r:.80} with {signature}; {fix}") from None
+
+
+def is_async_callable(function: object) -> bool:
+    """Whether calling it gives a coroutine: an ``async def``, a partial or method of one, or an object whose ``__call__`` is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__ if callable(function) else None)

@@ -40,6 +40,12 @@ class Headers(Mapping[str, str]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._items
 
+    def updated(self, headers: Mapping[str, str]) -> Headers:
+        """These and *headers*, which win over those of the same name."""
+        fields = {name.lower(): (name, value) for name, value in self.items()}
+        fields.update((name.lower(), (name, value)) for name, value in headers.items())
+        return Headers(fields.values())
+
     def __repr__(self) -> str:
         return f"<Headers: {', '.join(self)}>"
 
@@ -70,6 +76,10 @@ class Exchange:
         self.ids = ids
         self.headers = headers
         self.ends_by = ends_by
+
+    def with_headers(self, headers: Mapping[str, str]) -> Exchange:
+        """The same with further headers, which win over those of the same name."""
+        return Exchange(self.body, self.requests, self.ids, Headers(self.headers or {}).updated(headers), self.ends_by)
 
     def __repr__(self) -> str:
         return f"<Exchange of {len(self.body)} bytes, ids {list(self.ids)}>"

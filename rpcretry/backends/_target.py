@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .._check import count
-from ..client.options import as_headers
+from ..client.headers import as_headers
 from ..errors import ResponseTooLargeError
 from ..transport import Headers
 

@@ -17,7 +17,8 @@ from yarl import URL
 
 from .._check import count, seconds
 from ..client import AsyncClient as _Client
-from ..client.options import ClientOptions, HeadersLike
+from ..client.headers import HeadersLike
+from ..client.options import ClientOptions
 from ..codec import REDIRECTS
 from ..errors import (
     CertificateError,

@@ -15,7 +15,8 @@ import urllib3
 
 from .._check import seconds
 from ..client import Client as _Client
-from ..client.options import ClientOptions, HeadersLike, merged
+from ..client.headers import HeadersLike, merged
+from ..client.options import ClientOptions
 from ..errors import ClientClosedError, Delivery, InvalidTargetError, RequestTimeoutError
 from ..transport import Exchange, Headers, Reply
 from ._requests_adapter import LimitedAdapter, Progress, current

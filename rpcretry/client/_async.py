@@ -3,70 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, Unpack, overload
 
 from .._unset import UNSET, Unset
+from ..drivers._async import drive
 from ..messages import BatchRequest, BatchResponse, Request, Response
-from ..outcome import Parking, Wait
+from ..retry.fallback import Fallback
 from ..retry.strategy import RetryStrategy
-from ..transport import AsyncBackend, Exchange
-from .call import Call
-from .core import ClientCore, Shared, refuse_kind
-from .options import ClientOptions, HeadersLike
+from ..transport import AsyncBackend
+from .core import ClientCore, refuse_kind
+from .headers import HeadersLike
+from .keys import IdempotencyKey
+from .options import ClientOptions
 from .proxy import Proxy
 
 __all__ = ["AsyncClient"]
 
 T = TypeVar("T")
 ClientT = TypeVar("ClientT", bound="AsyncClient")
-
-
-async def drive(call: Call, shared: Shared[AsyncBackend]) -> Any:
-    """Do what *call* asks for until it is over."""
-    clock = shared.clock
-    try:
-        step = call.start(clock())
-        while True:
-            if type(step) is Exchange:
-                try:
-                    reply = await shared.backend.exchange(step)
-                except Exception as problem:
-                    step = call.failed(problem, clock())
-                else:
-                    step = call.received(reply, clock())
-            elif type(step) is Wait:
-                woken = await pause(step.until - clock(), call.parking, shared.sleep)
-                step = call.go_on(clock() if woken else max(clock(), step.until))
-            else:
-                break
-    except BaseException:
-        call.abandon(clock())
-        raise
-    return call.result()
-
-
-async def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Awaitable[object]]) -> bool:
-    """Wait that long, or until woken; returns whether it was the latter."""
-    if parking is None:
-        # Also where there is nothing to wait for: other tasks, timeouts and cancels have their turn.
-        await (sleep(seconds) if seconds > 0 else asyncio.sleep(0))
-        return False
-    loop, woken = asyncio.get_running_loop(), asyncio.Event()
-
-    def wake() -> None:
-        # The layer may wake an attempt whose loop is gone; there is nobody left to tell.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(woken.set)
-
-    parking.on_wake(wake)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(None if seconds == math.inf else max(seconds, 0.0)):
-            await woken.wait()
-    return parking.woken
 
 
 class AsyncClient(ClientCore[AsyncBackend]):
@@ -79,6 +35,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
     :param options: those of :class:`~rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
+
+    _is_async = True
 
     def __init__(
         self,
@@ -102,6 +60,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
     ) -> Coroutine[Any, Any, BatchResponse]: ...
     @overload
     def send(
@@ -113,6 +73,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: type[T],
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
     ) -> Coroutine[Any, Any, Response[T]]: ...
     @overload
     def send(
@@ -124,6 +86,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
     ) -> Coroutine[Any, Any, Response[Any]]: ...
     def send(
         self,
@@ -134,6 +98,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
         _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
     ) -> Coroutine[Any, Any, Any]:
         """Send a request, or several as one batch.
 
@@ -143,7 +109,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
+        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key), self._shared)
 
     @overload
     def call(
@@ -156,6 +122,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: type[T],
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
         **params: Any,
     ) -> Coroutine[Any, Any, T]: ...
     @overload
@@ -169,6 +137,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
         **params: Any,
     ) -> Coroutine[Any, Any, Any]: ...
     def call(
@@ -181,6 +151,8 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
         _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
         **params: Any,
     ) -> Coroutine[Any, Any, Any]:
         """Call a method and return its result.
@@ -193,12 +165,16 @@ class AsyncClient(ClientCore[AsyncBackend]):
         :param _deadline: seconds for the whole call, waits and all; ``None`` for no limit.
         :param _headers: HTTP headers, added to the client's.
         :param _result: the type that the result is validated into, by pydantic.
+        :param _fallback: what stands in for the result where the call fails; ``None`` for nothing.
+        :param _idempotency_key: the key of this call, ``True`` for a random one, or a callable that makes it.
         :raises JsonRpcError: the server's error, as the class that stands for its code.
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises ResultValidationError: where the result is not of the type that was asked for.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
+        return drive(
+            self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key), self._shared
+        )
 
     __call__ = call
 
@@ -211,6 +187,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         _timeout: float | Unset | None = UNSET,
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
         **params: Any,
     ) -> Coroutine[Any, Any, None]:
         """Send a notification: a request without an answer. Whatever the server says to it is dropped.
@@ -219,7 +196,9 @@ class AsyncClient(ClientCore[AsyncBackend]):
 
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """
-        return drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True), self._shared)
+        return drive(
+            self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, None, _idempotency_key, notify=True), self._shared
+        )
 
     @property
     def proxy(self) -> Proxy[Any]:

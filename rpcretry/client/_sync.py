@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, Unpack, overload
 
 from .._unset import UNSET, Unset
+from ..drivers._sync import drive
 from ..messages import BatchRequest, BatchResponse, Request, Response
-from ..outcome import Parking, Wait
+from ..retry.fallback import Fallback
 from ..retry.strategy import RetryStrategy
-from ..transport import Backend, Exchange
-from .call import Call
-from .core import ClientCore, Shared, refuse_kind
-from .options import ClientOptions, HeadersLike
+from ..transport import Backend
+from .core import ClientCore, refuse_kind
+from .headers import HeadersLike
+from .keys import IdempotencyKey
+from .options import ClientOptions
 from .proxy import Proxy
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
 ClientT = TypeVar("ClientT", bound="Client")
-
-
-def drive(call: Call, shared: Shared[Backend]) -> Any:
-    """Do what *call* asks for until it is over."""
-    clock = shared.clock
-    try:
-        step = call.start(clock())
-        while True:
-            if type(step) is Exchange:
-                try:
-                    reply = shared.backend.exchange(step)
-                except Exception as problem:
-                    step = call.failed(problem, clock())
-                else:
-                    step = call.received(reply, clock())
-            elif type(step) is Wait:
-                woken = pause(step.until - clock(), call.parking, shared.sleep)
-                step = call.go_on(clock() if woken else max(clock(), step.until))
-            else:
-                break
-    except BaseException:
-        call.abandon(clock())
-        raise
-    return call.result()
-
-
-def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Any]) -> bool:
-    """Wait that long, or until woken; returns whether it was the latter."""
-    if parking is None:
-        if seconds > 0:
-            sleep(seconds)
-        return False
-    woken = threading.Event()
-    parking.on_wake(woken.set)
-    return woken.wait(None if seconds == math.inf else min(max(seconds, 0.0), threading.TIMEOUT_MAX))
 
 
 class Client(ClientCore[Backend]):
@@ -92,6 +57,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
     ) -> BatchResponse: ...
     @overload
     def send(
@@ -103,6 +70,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: type[T],
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
     ) -> Response[T]: ...
     @overload
     def send(
@@ -114,6 +83,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
     ) -> Response[Any]: ...
     def send(
         self,
@@ -124,6 +95,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
         _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
     ) -> Any:
         """Send a request, or several as one batch.
 
@@ -133,7 +106,7 @@ class Client(ClientCore[Backend]):
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
+        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key), self._shared)
 
     @overload
     def call(
@@ -146,6 +119,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: type[T],
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
         **params: Any,
     ) -> T: ...
     @overload
@@ -159,6 +134,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = ...,
         _headers: HeadersLike | Unset | None = ...,
         _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
         **params: Any,
     ) -> Any: ...
     def call(
@@ -171,6 +148,8 @@ class Client(ClientCore[Backend]):
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
         _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
         **params: Any,
     ) -> Any:
         """Call a method and return its result.
@@ -183,12 +162,16 @@ class Client(ClientCore[Backend]):
         :param _deadline: seconds for the whole call, waits and all; ``None`` for no limit.
         :param _headers: HTTP headers, added to the client's.
         :param _result: the type that the result is validated into, by pydantic.
+        :param _fallback: what stands in for the result where the call fails; ``None`` for nothing.
+        :param _idempotency_key: the key of this call, ``True`` for a random one, or a callable that makes it.
         :raises JsonRpcError: the server's error, as the class that stands for its code.
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises ResultValidationError: where the result is not of the type that was asked for.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result), self._shared)
+        return drive(
+            self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key), self._shared
+        )
 
     __call__ = call
 
@@ -201,6 +184,7 @@ class Client(ClientCore[Backend]):
         _timeout: float | Unset | None = UNSET,
         _deadline: float | Unset | None = UNSET,
         _headers: HeadersLike | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
         **params: Any,
     ) -> None:
         """Send a notification: a request without an answer. Whatever the server says to it is dropped.
@@ -209,7 +193,8 @@ class Client(ClientCore[Backend]):
 
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """
-        drive(self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, notify=True), self._shared)
+        call = self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, None, _idempotency_key, notify=True)
+        drive(call, self._shared)
 
     @property
     def proxy(self) -> Proxy[Any]:

@@ -1,35 +1,38 @@
 """One call of a client: the engine, with requests for members, and exchanges for attempts.
 
 A driver asks for the next step and does what it says: an :class:`~rpcretry.transport.Exchange` is to be made, then
-``received`` or ``failed`` tells what came of it; a :class:`~rpcretry.outcome.Wait` is to be waited for, then ``go_on``;
-after a :class:`~rpcretry.outcome.Stop`, ``result`` returns or raises.
+``received`` or ``failed`` tells what came of it; a :class:`~rpcretry.outcome.Wait` is to be waited for, then ``go_on``; a
+:class:`~rpcretry.outcome.Rescue` is to be asked; after a :class:`~rpcretry.outcome.Stop`, ``result`` returns or raises.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, TypeAlias
 
 from .._unset import UNSET
 from ..codec import Reader, encode_batch, encode_request, read_batch, read_notification, read_single
-from ..errors import JsonRpcError, RpcRetryError
-from ..messages import BatchResponse, Request, RequestId, Response, fresh
-from ..outcome import Attempt, Member, Outcome, Stop, Wait
+from ..errors import JsonRpcError, ResultValidationError, RpcRetryError
+from ..messages import BatchRequest, BatchResponse, Request, RequestId, Response, fresh
+from ..outcome import Attempt, Member, Outcome, Rescue, Stop, Wait
 from ..retry._failures import worse
 from ..retry.engine import OK, Engine, Step
-from ..transport import NO_HEADERS, Exchange, Reply
+from ..transport import NO_HEADERS, Exchange, Headers, Reply
+from .keys import with_key
 from .options import Options
 
 __all__ = ["BatchCall", "Call", "SingleCall"]
 
-Order: TypeAlias = Exchange | Wait | Stop
+Order: TypeAlias = Exchange | Wait | Rescue | Stop
 
 
 class Call(Engine, abc.ABC):
     """What both kinds of call share."""
 
     __slots__ = ("_options", "_reader")
+
+    unit = Exchange
 
     def __init__(self, options: Options, reader: Reader) -> None:
         self.policy = options.policy
@@ -61,6 +64,31 @@ class Call(Engine, abc.ABC):
     @abc.abstractmethod
     def exchange(self, attempt: Attempt) -> Exchange:
         """What to send for *attempt*."""
+
+    def recall_key(self, member: Member) -> Hashable | None:
+        request = self.members[member.index].request
+        if request is None:
+            return None
+        params = b"" if request._params is UNSET else self._reader.codec.dumps(request._params)
+        # What one call asks to be validated into a type is no result for another.
+        return request._method, params, self._options.convert
+
+    def stand_in(self, member: Member, value: Any) -> Response[Any]:
+        id = member.request._id if member.request is not None else None
+        return Response(None if id is UNSET else id, value, attempts=member.tries)
+
+    def result_of(self, value: Response[Any]) -> Any:
+        return value._result
+
+    def _converted(self, request: Request, value: Any, reply: Reply) -> Any:
+        convert = self._options.convert
+        if convert is None:
+            return value
+        try:
+            return convert(value, request._method, reply.status)
+        except ResultValidationError as problem:
+            problem.headers = Headers(reply.headers)
+            raise
 
     def _order(self, step: Step) -> Order:
         return self.exchange(step) if type(step) is Attempt else step
@@ -131,7 +159,8 @@ class SingleCall(Call):
     def received(self, reply: Reply, now: float) -> Order:
         try:
             if self._id is not None:
-                self._value = read_single(self._reader, reply, self._id)
+                value = read_single(self._reader, reply, self._id)
+                self._value = value if self._options.convert is None else self._converted(self._request, value, reply)
             else:
                 self._value = None
                 read_notification(self._reader, reply)
@@ -146,37 +175,38 @@ class SingleCall(Call):
         return self._order(self.settle((Outcome(UNSET, problem),), now))
 
     def result(self) -> Any:
-        if self.members:
-            ((outcome, tries),) = self._take()
-            error = outcome.error
-            if error is not None:
-                if self._raw and isinstance(error, JsonRpcError):
-                    return Response(self._id, error=error, status=error.status or 200, headers=error.headers or NO_HEADERS, attempts=tries)
-                try:
-                    raise error
-                finally:
-                    del error, outcome
-        else:
-            tries = 1
-        value, reply = self._value, self._reply
-        convert = self._options.convert
-        if convert is not None:
-            value = convert(value, self._request._method, reply.status)
-        if self._raw:
-            return Response(self._id, value, status=reply.status, headers=reply.headers, attempts=tries)
-        return value
+        if not self.members:
+            # The quick way.
+            if self._raw:
+                return Response(self._id, self._value, status=self._reply.status, headers=self._reply.headers)
+            return self._value
+        ((outcome, tries),) = self._take()
+        error = outcome.error
+        if error is not None:
+            if self._raw and isinstance(error, JsonRpcError):
+                return Response(self._id, error=error, status=error.status or 200, headers=error.headers or NO_HEADERS, attempts=tries)
+            try:
+                raise error
+            finally:
+                del error, outcome
+        response: Response[Any] = outcome.value
+        if not self._raw:
+            return response._result
+        response._attempts = tries
+        return response
 
 
 class BatchCall(Call):
     """Several requests, in one exchange at first, and then in as few as their delays allow."""
 
-    __slots__ = ("_fragments", "_requests", "_sent")
+    __slots__ = ("_fragments", "_keys", "_requests", "_sent")
 
     def __init__(self, options: Options, reader: Reader, requests: Sequence[Request]) -> None:
         super().__init__(options, reader)
         self._requests = requests
         self._fragments = [encode_request(reader.codec, request) for request in requests]
         self._sent: Exchange | None = None
+        self._keys: dict[tuple[int, ...], str] = {}
 
     @property
     def operation(self) -> str:
@@ -186,11 +216,19 @@ class BatchCall(Call):
         return [Member(request, index) for index, request in enumerate(self._requests)]
 
     def exchange(self, attempt: Attempt) -> Exchange:
-        chosen = [member.index for member in attempt.members]
+        chosen = tuple(member.index for member in attempt.members)
         requests = tuple(self._requests[index] for index in chosen)
         ids = tuple(request._id for request in requests if isinstance(request._id, (int, str)))
-        self._sent = Exchange(encode_batch([self._fragments[index] for index in chosen]), requests, ids, self._options.headers, attempt.ends_by)
+        headers = self._options.headers if self._options.key is None else with_key(self._options.headers, self._key(chosen))
+        self._sent = Exchange(encode_batch([self._fragments[index] for index in chosen]), requests, ids, headers, attempt.ends_by)
         return self._sent
+
+    def _key(self, chosen: tuple[int, ...]) -> str:
+        # One for each body: a server that knows the key gives the answer to the body that it came with.
+        if chosen not in self._keys and self._options.key is not None:
+            key = self._options.key(BatchRequest(*(self._requests[index] for index in chosen)))
+            self._keys[chosen] = f"{key}-{len(self._keys) + 1}" if key in self._keys.values() else key
+        return self._keys[chosen]
 
     def received(self, reply: Reply, now: float) -> Order:
         sent = self._sent
@@ -200,11 +238,18 @@ class BatchCall(Call):
             values = read_batch(self._reader, reply, sent)
         except Exception as problem:
             return self.failed(self._problem(problem, reply), now)
-        outcomes = [
-            Outcome(UNSET, value) if isinstance(value, Exception) else Outcome(Response(_answered(request), value, status=reply.status, headers=reply.headers))
-            for request, value in zip(sent.requests, values, strict=True)
-        ]
+        outcomes = [self._outcome(request, value, reply) for request, value in zip(sent.requests, values, strict=True)]
         return self._order(self.settle(outcomes, now))
+
+    def _outcome(self, request: Request, value: Any, reply: Reply) -> Outcome:
+        if isinstance(value, Exception):
+            return Outcome(UNSET, value)
+        if request._id is not None:
+            try:
+                value = self._converted(request, value, reply)
+            except Exception as problem:
+                return Outcome(UNSET, problem)
+        return Outcome(Response(_answered(request), value, status=reply.status, headers=reply.headers))
 
     def failed(self, problem: Exception, now: float) -> Order:
         count = len(self._sent.requests) if self._sent is not None else 0
@@ -212,7 +257,7 @@ class BatchCall(Call):
 
     def result(self) -> BatchResponse:
         taken = self._take()
-        answered = [outcome.error is None or isinstance(outcome.error, JsonRpcError) for outcome, _ in taken]
+        answered = [outcome.error is None or isinstance(outcome.error, (JsonRpcError, ResultValidationError)) for outcome, _ in taken]
         first = taken[0][0].error
         if first is not None and not any(answered) and _same(taken):
             # Nothing came of any of them, and for one reason: that reason is the batch's.
@@ -234,15 +279,9 @@ class BatchCall(Call):
         error, id = outcome.error, _answered(request)
         if error is not None:
             return Response(id, error=error, status=getattr(error, "status", None) or 200, headers=outcome.headers or NO_HEADERS, attempts=tries)
-        answer: Response[Any] = outcome.value
-        result, error = answer._result, None
-        convert = self._options.convert
-        if convert is not None:
-            try:
-                result = convert(result, request._method, answer._status)
-            except Exception as problem:
-                result, error = UNSET, problem
-        return Response(id, result, error, status=answer._status, headers=answer._headers, attempts=tries)
+        response: Response[Any] = outcome.value
+        response._attempts = tries
+        return response
 
 
 def _answered(request: Request) -> RequestId | None:

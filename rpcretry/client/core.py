@@ -14,13 +14,18 @@ from ..codec import JsonCodec, Reader
 from ..errors import ClientClosedError, error_registry
 from ..layers import as_layers, compose
 from ..messages import BatchRequest, Request, check_method, prepared
+from ..metrics import RetryMetrics
+from ..retry.fallback import Fallback, as_fallback
 from ..retry.layer import Layer
 from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ..transport import Exchange
 from .call import BatchCall, Call, SingleCall
+from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids
-from .options import ClientOptions, HeadersLike, Options, as_deadline, as_headers, as_sinks, as_strategy, refuse_options, refuse_unknown
+from .keys import IdempotencyKey, as_key_source, with_key
+from .middleware import around, as_middlewares
+from .options import ClientOptions, Options, as_deadline, as_sinks, as_strategy, refuse_options, refuse_unknown
 
 __all__ = ["ClientCore"]
 
@@ -30,26 +35,27 @@ Self = TypeVar("Self", bound="ClientCore[Any]")
 DEFAULT_TIMEOUT = 30.0
 
 
-class _Closed:
-    """Stands in for the backend of a closed client, also for calls that were under way."""
-
-    def __init__(self, backend: object) -> None:
-        self.backend = backend
-
-    def exchange(self, exchange: Exchange, /) -> Any:
-        raise ClientClosedError("the client was closed while a call was under way; close it after the last call")
-
-    def __repr__(self) -> str:
-        return repr(self.backend)
+def _refuse(exchange: Exchange) -> Any:
+    """Stands in for the backend of a closed client, for calls that are under way."""
+    raise ClientClosedError("the client was closed while a call was under way; close it after the last call")
 
 
 class Shared(Generic[BackendT]):
     """What a client and its views have in common."""
 
-    __slots__ = ("backend", "clock", "closed", "next_id", "reader", "sleep")
+    __slots__ = ("backend", "clock", "closed", "next_id", "perform", "reader", "sleep")
 
-    def __init__(self, backend: BackendT, next_id: IdSource, reader: Reader, clock: Callable[[], float], sleep: Callable[[float], Any]) -> None:
+    def __init__(
+        self,
+        backend: BackendT,
+        perform: Callable[[Exchange], Any],
+        next_id: IdSource,
+        reader: Reader,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Any],
+    ) -> None:
         self.backend = backend
+        self.perform = perform
         self.next_id = next_id
         self.reader = reader
         self.clock = clock
@@ -58,15 +64,15 @@ class Shared(Generic[BackendT]):
 
     def close(self) -> BackendT:
         """Let no more exchanges begin. Returns the backend, to be closed."""
-        backend, closed = self.backend, cast("Any", _Closed(self.backend))
-        self.closed, self.backend = True, closed
-        return backend
+        self.closed, self.perform = True, _refuse
+        return self.backend
 
 
 class ClientCore(Generic[BackendT]):
     """Builds calls. The drivers run them."""
 
     _is_view = False
+    _is_async = False
 
     def __init__(
         self,
@@ -83,8 +89,10 @@ class ClientCore(Generic[BackendT]):
         layers = as_layers(options.get("layers", ()))
         strategy = as_strategy("retry_strategy", options.get("retry_strategy"))
         limits = seconds("timeout", options.get("timeout", DEFAULT_TIMEOUT)), as_deadline("deadline", options.get("deadline"))
-        policy = Policy(strategy, compose(strategy, layers), as_sinks(options.get("on_event")), *limits)
-        self._options = Options(policy, layers, as_headers("headers", headers))
+        key = as_key_source("idempotency_key", options.get("idempotency_key"), one_call=False)
+        fallback = as_fallback("fallback", options.get("fallback"), awaited=self._is_async)
+        policy = Policy(strategy, compose(strategy, layers, keyed=key is not None), as_sinks(options.get("on_event")), *limits, fallback)
+        self._options = Options(policy, layers, as_headers("headers", headers), None, key, self._is_async)
         codec = options.get("codec")
         if codec is not None:
             if isinstance(codec, type):
@@ -94,18 +102,24 @@ class ClientCore(Generic[BackendT]):
             callable_with("codec.dumps", codec.dumps, 1, "it gets the value and returns bytes")
             callable_with("codec.loads", codec.loads, 2, "it gets the body and a charset or None")
         reader = Reader(codec if codec is not None else JsonCodec(), error_registry(options.get("errors", ())))
-        self._shared = Shared(backend, as_ids(options.get("ids")), reader, clock, sleep)
+        exchange: Callable[[Exchange], Any] = cast("Any", backend).exchange
+        perform = around(exchange, as_middlewares(options.get("middlewares"), wanted_async=self._is_async))
+        self._shared = Shared(backend, perform, as_ids(options.get("ids")), reader, clock, sleep)
 
     @property
     def backend(self) -> BackendT:
         """What carries the exchanges."""
-        backend: Any = self._shared.backend
-        return cast("BackendT", backend.backend if isinstance(backend, _Closed) else backend)
+        return self._shared.backend
 
     @property
     def layers(self) -> Sequence[Layer]:
         """The layers that the client was given, from the outermost to the innermost."""
         return self._options.layers
+
+    @property
+    def metrics(self) -> RetryMetrics | None:
+        """The first :class:`~rpcretry.RetryMetrics` among the sinks that the client was given; ``None`` without one."""
+        return next((sink for sink in self._options.policy.sinks if isinstance(sink, RetryMetrics)), None)
 
     @property
     def is_closed(self) -> bool:
@@ -120,6 +134,8 @@ class ClientCore(Generic[BackendT]):
         deadline: float | Unset | None = UNSET,
         headers: HeadersLike | Unset | None = UNSET,
         result: Any = UNSET,
+        fallback: Fallback | Unset | None = UNSET,
+        idempotency_key: IdempotencyKey | Unset | None = UNSET,
     ) -> Self:
         """A view with other options. It shares connections, ids and closing with the client; closing the view
         closes nothing.
@@ -129,10 +145,20 @@ class ClientCore(Generic[BackendT]):
         :param deadline: seconds for each whole call, waits and all; ``None`` for no limit.
         :param headers: HTTP headers, added to those there are; ``None`` drops those of outer views.
         :param result: the type of all results; ``None`` leaves them as they come.
+        :param fallback: what stands in for the results of calls that failed.
+        :param idempotency_key: ``True`` or a callable; see :class:`~rpcretry.client.ClientOptions`.
         """
         view = copy.copy(self)
         view._is_view = True
-        view._options = self._options.replace(retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
+        view._options = self._options.replace(
+            retry_strategy=retry_strategy,
+            timeout=timeout,
+            deadline=deadline,
+            headers=headers,
+            result=result,
+            fallback=fallback,
+            idempotency_key=idempotency_key,
+        )
         return view
 
     def __repr__(self) -> str:
@@ -151,6 +177,8 @@ class ClientCore(Generic[BackendT]):
         deadline: float | Unset | None,
         headers: HeadersLike | Unset | None,
         result: Any,
+        fallback: Fallback | Unset | None,
+        idempotency_key: IdempotencyKey | Unset | None,
         notify: bool = False,
     ) -> SingleCall:
         shared = self._shared
@@ -167,10 +195,19 @@ class ClientCore(Generic[BackendT]):
         elif args:
             given = args
         options = self._options
-        if retry_strategy is not UNSET or timeout is not UNSET or deadline is not UNSET or headers is not UNSET or result is not UNSET:
-            options = options.replace("_", retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
+        if not (retry_strategy is timeout is deadline is headers is result is fallback is idempotency_key is UNSET):
+            options = options.replace(
+                "_",
+                retry_strategy=retry_strategy,
+                timeout=timeout,
+                deadline=deadline,
+                headers=headers,
+                result=result,
+                fallback=fallback,
+                idempotency_key=idempotency_key,
+            )
         request = prepared(method, given, None if notify else shared.next_id())
-        return SingleCall(options, shared.reader, request, False)
+        return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, False)
 
     def _send_call(
         self,
@@ -180,15 +217,26 @@ class ClientCore(Generic[BackendT]):
         deadline: float | Unset | None,
         headers: HeadersLike | Unset | None,
         result: Any,
+        fallback: Fallback | Unset | None,
+        idempotency_key: IdempotencyKey | Unset | None,
     ) -> Call:
         shared = self._shared
         if shared.closed:
             raise self._closed()
-        options = self._options.replace("_", retry_strategy=retry_strategy, timeout=timeout, deadline=deadline, headers=headers, result=result)
+        options = self._options.replace(
+            "_",
+            retry_strategy=retry_strategy,
+            timeout=timeout,
+            deadline=deadline,
+            headers=headers,
+            result=result,
+            fallback=fallback,
+            idempotency_key=idempotency_key,
+        )
         if isinstance(request, Request):
             if request.id is UNSET:
                 request = request.with_id(shared.next_id())
-            return SingleCall(options, shared.reader, request, True)
+            return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, True)
         if not isinstance(request, BatchRequest):
             hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
             raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
@@ -214,6 +262,11 @@ class ClientCore(Generic[BackendT]):
 
     def _closed(self) -> ClientClosedError:
         return ClientClosedError(f"this {type(self).__name__} was closed; make another, or close it after the last call")
+
+
+def _keyed(options: Options, request: Request) -> Options:
+    key = "" if options.key is None else options.key(request)
+    return Options(options.policy, options.layers, with_key(options.headers, key), options.convert, options.key, options.awaited)
 
 
 def refuse_kind(backend: object, sleep: object, *, wanted_async: bool, client: str) -> None:

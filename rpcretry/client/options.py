@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
@@ -15,21 +14,24 @@ from ..errors import JsonRpcError
 from ..events import Sink
 from ..layers import compose
 from ..messages import RequestId
+from ..retry.fallback import Fallback, as_fallback
 from ..retry.layer import Layer
 from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ..transport import Headers
+from .headers import HeadersLike, as_headers, merged
 from .ids import IdSource
+from .keys import IdempotencyKey, KeySource, as_key_source
+from .middleware import AsyncMiddleware, Middleware
 
-__all__ = ["CALL_OPTIONS", "ClientOptions", "Options", "as_headers"]
+__all__ = ["CALL_OPTIONS", "ClientOptions", "Options"]
 
-CALL_OPTIONS = ("_retry_strategy", "_timeout", "_deadline", "_headers", "_result")
+CALL_OPTIONS = ("_retry_strategy", "_timeout", "_deadline", "_headers", "_result", "_fallback", "_idempotency_key")
+
+# A notification has no answer for these to be about.
+OPTIONS_OF_ANSWERS = ("_result", "_fallback")
 
 Convert: TypeAlias = Callable[[object, str, int | None], Any]
-HeadersLike: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]]"
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -39,6 +41,12 @@ class ClientOptions(TypedDict, total=False):
     :ivar timeout: seconds for each attempt, 30 where it is not given; ``None`` for no limit.
     :ivar deadline: seconds for each whole call, waits and all; ``None`` for no limit.
     :ivar layers: further :class:`~rpcretry.retry.Layer` objects, from the outermost to the innermost.
+    :ivar fallback: a :class:`~rpcretry.Fallback` that stands in for the results of calls that failed.
+    :ivar idempotency_key: ``True`` to send a random ``Idempotency-Key`` header, new for each call and the same for all attempts
+        of it, or a callable that returns one, with the request or without arguments. What the server may have executed is then
+        repeated for every method, so it has to know such keys.
+    :ivar middlewares: functions of an exchange and the next step, from the outermost to the innermost; each attempt
+        passes through them.
     :ivar on_event: sinks: callables that take an :class:`~rpcretry.events.Event`, one or several.
     :ivar ids: where ids come from: a callable without arguments, or an iterator; 1, 2, 3 ... without one.
     :ivar errors: subclasses of :class:`~rpcretry.JsonRpcError` with a ``CODE``, to be raised for it.
@@ -49,6 +57,9 @@ class ClientOptions(TypedDict, total=False):
     timeout: float | None
     deadline: float | None
     layers: Layer | Iterable[Layer]
+    fallback: Fallback | None
+    idempotency_key: IdempotencyKey | None
+    middlewares: Middleware | AsyncMiddleware | Iterable[Middleware] | Iterable[AsyncMiddleware]
     on_event: Sink | Iterable[Sink] | None
     ids: IdSource | Iterator[RequestId] | None
     errors: Iterable[type[JsonRpcError]]
@@ -67,15 +78,29 @@ def refuse_unknown(options: Mapping[str, object], client: type) -> None:
 
 
 class Options:
-    """The settings of a client or of a view. Immutable; :meth:`replace` makes another."""
+    """The settings of a client or of a view. Immutable; :meth:`replace` makes another.
 
-    __slots__ = ("convert", "headers", "layers", "policy")
+    :ivar key: where the idempotency key of a call comes from.
+    :ivar awaited: whether the client is an async one.
+    """
 
-    def __init__(self, policy: Policy, layers: tuple[Layer, ...] = (), headers: Headers | None = None, convert: Convert | None = None) -> None:
+    __slots__ = ("awaited", "convert", "headers", "key", "layers", "policy")
+
+    def __init__(
+        self,
+        policy: Policy,
+        layers: tuple[Layer, ...] = (),
+        headers: Headers | None = None,
+        convert: Convert | None = None,
+        key: KeySource | None = None,
+        awaited: bool = False,
+    ) -> None:
         self.policy = policy
         self.layers = layers
         self.headers = headers
         self.convert = convert
+        self.key = key
+        self.awaited = awaited
 
     def replace(
         self,
@@ -86,12 +111,18 @@ class Options:
         deadline: float | Unset | None = UNSET,
         headers: HeadersLike | Unset | None = UNSET,
         result: Any = UNSET,
+        fallback: Fallback | Unset | None = UNSET,
+        idempotency_key: IdempotencyKey | Unset | None = UNSET,
     ) -> Options:
         """The same with what is given: ``None`` disables, absent inherits; headers are added to those there are."""
-        policy = self.policy
-        if retry_strategy is not UNSET:
-            strategy = as_strategy(prefix + "retry_strategy", retry_strategy)
-            policy = Policy(strategy, compose(strategy, self.layers), policy.sinks, policy.timeout, policy.deadline)
+        policy, key = self.policy, self.key
+        if idempotency_key is not UNSET:
+            key = as_key_source(prefix + "idempotency_key", idempotency_key, one_call=bool(prefix))
+        if retry_strategy is not UNSET or fallback is not UNSET or (key is None) != (self.key is None):
+            strategy = policy.strategy if retry_strategy is UNSET else as_strategy(prefix + "retry_strategy", retry_strategy)
+            other = policy.fallback if fallback is UNSET else as_fallback(prefix + "fallback", fallback, awaited=self.awaited)
+            layers = compose(strategy, self.layers, keyed=key is not None)
+            policy = Policy(strategy, layers, policy.sinks, policy.timeout, policy.deadline, other)
         if timeout is not UNSET or deadline is not UNSET:
             policy = policy.limited(
                 policy.timeout if timeout is UNSET else seconds(prefix + "timeout", timeout),
@@ -99,7 +130,7 @@ class Options:
             )
         fields = self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers))
         convert = self.convert if result is UNSET else None if result is None else as_convert(result)
-        return Options(policy, self.layers, fields, convert)
+        return Options(policy, self.layers, fields, convert, key, self.awaited)
 
 
 def as_convert(type_: Any) -> Convert:
@@ -132,48 +163,6 @@ def as_deadline(name: str, value: object) -> float | None:
         raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
 
 
-def as_headers(name: str, value: object) -> Headers | None:
-    """Refuse headers that cannot be sent. No message shows a value: it may be a secret.
-
-    :raises TypeError: for names and values that are no str.
-    :raises ValueError: for control characters, with which a value could add headers of its own.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str) or not isinstance(value, (Mapping, Iterable)):
-        raise TypeError(f"{name} must be a mapping from str to str, got {type(value).__name__}")
-    pairs = list(value.items()) if isinstance(value, Mapping) else list(value)
-    for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise TypeError(f"{name} must be a mapping from str to str, or pairs of them, got an item of type {type(pair).__name__}")
-        field, content = pair
-        if not isinstance(field, str):
-            raise TypeError(f"{name}: the names of headers must be str, got {type(field).__name__} {field!r:.40}")
-        if field.lower() in ("content-length", "transfer-encoding"):
-            raise ValueError(f"{name}: {field} is set by the HTTP library, to what the body is; leave it out")
-        if not _NAME.match(field):
-            raise ValueError(f"{name}: {field!r:.40} is no name of a header")
-        if not isinstance(content, str):
-            raise TypeError(f"{name}: the value of {field} must be a str, got {type(content).__name__}; write str(...) around it")
-        if _FORBIDDEN.search(content):
-            raise ValueError(f"{name}: the value of {field} holds a control character, such as a line break")
-        if content != content.strip():
-            raise ValueError(f"{name}: the value of {field} begins or ends with a space; strip it")
-        # Compared and not encoded: an encoder's error would show the value.
-        if any(char > "\xff" for char in content):
-            raise ValueError(f"{name}: the value of {field} holds characters beyond Latin-1, which HTTP does not carry")
-    return Headers(pairs)
-
-
-def merged(first: Headers | None, second: Headers | None) -> Headers | None:
-    """Both, the second winning. A second of ``None`` drops the first."""
-    if first is None or second is None:
-        return second
-    fields = {name.lower(): (name, value) for name, value in first.items()}
-    fields.update((name.lower(), (name, value)) for name, value in second.items())
-    return Headers(fields.values())
-
-
 def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
     """Read an ``on_event=`` argument: one sink or several."""
     if value is None:
@@ -195,7 +184,7 @@ def refuse_options(params: Mapping[str, object]) -> None:
     :raises TypeError: naming the option, and how to send it as a param.
     """
     for name in params:
-        if name in CALL_OPTIONS:
+        if name in OPTIONS_OF_ANSWERS:
             raise TypeError(f"{name!r} is no option of a notification, which has no answer; use call, or leave it out")
         if name[:1] == "_":
             # The letters of _retry are nearer to _result than to _retry_strategy.

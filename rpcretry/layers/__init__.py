@@ -31,12 +31,13 @@ def as_layers(value: object) -> tuple[Layer, ...]:
     return chosen
 
 
-def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = ()) -> tuple[Layer, ...]:
+def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = (), *, keyed: bool = False) -> tuple[Layer, ...]:
     """The layers of a call, from the outermost to the innermost: *layers*, then those that every strategy has.
 
     Idempotency is innermost: what must not be repeated spends no budget. A :class:`RetryAfter` in *layers*
     stands in for the usual one.
 
+    :param keyed: whether the calls carry idempotency keys.
     :raises TypeError: for what is no :class:`~rpcretry.retry.Layer`.
     """
     chosen = as_layers(layers)
@@ -44,4 +45,4 @@ def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = ()
         return chosen
     if not any(isinstance(layer, RetryAfter) for layer in chosen):
         chosen = (*chosen, RETRY_AFTER)
-    return (*chosen, Idempotency(strategy))
+    return (*chosen, Idempotency(strategy, keyed=keyed))

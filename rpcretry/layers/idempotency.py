@@ -17,18 +17,23 @@ class Idempotency(Layer):
     idempotent, or where the strategy names the failure itself and declares nothing. A notification never
     does: nothing would tell that it was executed.
 
+    With an idempotency key the server tells a repetition from a new request, so everything may go again, as long as it
+    is the same body under the same key.
+
     :param strategy: whose declarations count.
+    :param keyed: whether the call carries an idempotency key.
     """
 
-    def __init__(self, strategy: RetryStrategy) -> None:
+    def __init__(self, strategy: RetryStrategy, *, keyed: bool = False) -> None:
         self.strategy = strategy
+        self.keyed = keyed
 
     def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry, now: float) -> Retry | Stop:
         # A code that the strategy names is the server's own word that it did not act.
         if outcome.delivery is not Delivery.MAYBE_EXECUTED or verdict.reason == "code":
             return verdict
         if member.is_notification:
-            return Stop("a notification that may have been executed")
+            return verdict._replace(whole=True) if self.keyed else Stop("a notification that may have been executed")
         if self.strategy.is_guarded and not self.strategy.is_idempotent(member.request):
-            return Stop("may have been executed, and is not declared idempotent")
+            return verdict._replace(whole=True) if self.keyed else Stop("may have been executed, and is not declared idempotent")
         return verdict

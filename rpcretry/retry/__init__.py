@@ -12,12 +12,14 @@ from .backoff import (
     LinearBackoff,
     PeriodicBackoff,
 )
+from .fallback import LAST_GOOD, Fallback
 from .jitter import AdditiveJitter, EqualJitter, FullJitter, Jitter, JitterLike, ProportionalJitter
 from .layer import Layer
 from .strategy import DEFAULT_BACKOFF, TRANSIENT_CODES, TRANSIENT_STATUSES, Classification, RetryStrategy
 
 __all__ = [
     "DEFAULT_BACKOFF",
+    "LAST_GOOD",
     "LONGEST",
     "TRANSIENT_CODES",
     "TRANSIENT_STATUSES",
@@ -29,6 +31,7 @@ __all__ = [
     "DecorrelatedJitterBackoff",
     "EqualJitter",
     "ExponentialBackoff",
+    "Fallback",
     "FibonacciBackoff",
     "FullJitter",
     "ImmediateBackoff",

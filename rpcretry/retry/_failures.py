@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import Delivery
+from ..errors import DeadlineExceeded, Delivery, HTTPStatusError, JsonRpcError, Refused, RetryExhaustedError, TransportError
+from ..outcome import Member
+from .strategy import RetryStrategy
 
-__all__ = ["annotate", "caused", "worse"]
+__all__ = ["annotate", "caused", "deadline_exceeded", "give_up", "worse"]
 
 NOTE = "rpcretry: "
 
@@ -31,3 +33,29 @@ def worse(first: Delivery | None, second: Delivery) -> Delivery:
     """The one that promises less about what the server did."""
     order = (Delivery.NOT_SENT, Delivery.REJECTED, Delivery.MAYBE_EXECUTED)
     return second if first is None or order.index(second) > order.index(first) else first
+
+
+def deadline_exceeded(operation: str, deadline: float, elapsed: float, attempts: int) -> DeadlineExceeded:
+    """The end of a call by its deadline."""
+    message = f"{operation}: the deadline of {deadline:g} s ended the call after {_tries(attempts)} in {elapsed:.2f} s"
+    return DeadlineExceeded(message, deadline=deadline, elapsed=elapsed, attempts=attempts)
+
+
+def give_up(operation: str, strategy: RetryStrategy | None, member: Member, error: Exception, reason: str, elapsed: float) -> Exception:
+    """What to raise for *error*, with which the call ends for *member*."""
+    if isinstance(error, (TransportError, HTTPStatusError, JsonRpcError, Refused, DeadlineExceeded)):
+        # A caller reads from it what the server may have done, in whichever of the tries.
+        error.delivery = member.delivery or Delivery.NOT_SENT
+    if strategy is None or reason == "error":
+        return error
+    tries = _tries(member.tries)
+    if reason == "attempts" and strategy.wrap:
+        message = f"{operation}: gave up after {tries} in {elapsed:.2f} s: {error!r}"
+        return caused(RetryExhaustedError(message, attempts=member.tries, last_exception=error, elapsed=elapsed), error)
+    if not isinstance(error, (Refused, DeadlineExceeded)):
+        annotate(error, f"gave up after {tries} in {elapsed:.2f} s ({reason})")
+    return error
+
+
+def _tries(count: int) -> str:
+    return f"{count} attempt{'' if count == 1 else 's'}"

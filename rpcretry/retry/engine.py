@@ -3,32 +3,36 @@
 A call is a loop of attempts. The engine says what comes next and does none of it::
 
     begin ──► admit ──► Attempt ──► (the driver does the I/O) ──► settle ──► Stop
-                ▲ ▲ │                                               │
-                │ └─┘ Wait: a layer queues it                       │
+                ▲ ▲ │                                               │ │       ▲
+                │ └─┘ Wait: a layer queues it                       │ └► Rescue: a fallback is asked
                 └────── Wait: the delay before another try ◄────────┘
 
 ``begin``, ``resume`` and ``settle`` return the next step: an :class:`~rpcretry.outcome.Attempt` to make, a
-:class:`~rpcretry.outcome.Wait` to wait for (then ``resume``), or a :class:`~rpcretry.outcome.Stop`: the call is
-over, and each member holds its outcome. ``abandon`` ends it from outside. It is told the time and never asks.
+:class:`~rpcretry.outcome.Wait` to wait for (then ``resume``), a :class:`~rpcretry.outcome.Rescue` to ask (then
+``rescued`` or ``unrescued``), or a :class:`~rpcretry.outcome.Stop`: the call is over, and each member holds its outcome.
+``abandon`` ends it from outside. It is told the time and never asks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeAlias
+import operator
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, TypeAlias
 
-from ..errors import ClientClosedError, DeadlineExceeded, Delivery, HTTPStatusError, JsonRpcError, Refused, RetryExhaustedError, TransportError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, LoggingSink, RetryScheduled, log_event, logger, publish
+from ..context import CurrentAttempt
+from ..errors import ClientClosedError, DeadlineExceeded, Delivery, JsonRpcError, Refused, ResultValidationError
+from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, logger, publish
 from ..messages import fresh
-from ..outcome import Attempt, Member, Outcome, Parking, Retry, Stop, Wait
-from ._failures import annotate, caused, worse
+from ..outcome import Attempt, Member, Outcome, Parking, Rescue, Retry, Stop, Wait
+from ._failures import caused, deadline_exceeded, give_up, worse
 from .backoff import LONGEST
+from .fallback import Fallback
 from .policy import Policy
 
 __all__ = ["Engine", "Step"]
 
-Step: TypeAlias = Attempt | Wait | Stop
+Step: TypeAlias = Attempt | Wait | Rescue | Stop
 
 OK = Stop("ok")
 
@@ -39,6 +43,8 @@ SLACK = 0.01
 # The shortest wait for admission in seconds.
 SHORTEST = 1e-6
 
+BY_INDEX, BY_DUE = operator.attrgetter("index"), operator.attrgetter("due")
+
 
 class Engine:
     """One call.
@@ -46,7 +52,10 @@ class Engine:
     :param policy: what it goes by.
     """
 
-    __slots__ = ("_asked", "_attempt", "_ends", "_pending", "_waits", "members", "number", "policy", "started")
+    __slots__ = ("_asked", "_attempt", "_ends", "_failed", "_held", "_pending", "_waits", "members", "number", "policy", "started")
+
+    # The steps that are for the driver to perform.
+    unit: type = Attempt
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -62,10 +71,30 @@ class Engine:
         """What the call consists of; asked once, and only when the engine needs to know."""
         return [Member(None)]
 
+    def recall_key(self, member: Member) -> Hashable | None:
+        """What the last good result of *member* is kept under; ``None`` where there can be none."""
+        return None
+
+    def stand_in(self, member: Member, value: Any) -> Any:
+        """The value of the outcome in which a fallback's *value* is the result."""
+        return value
+
+    def result_of(self, value: Any) -> Any:
+        """The result in the value of an outcome."""
+        return value
+
     @property
     def parking(self) -> Parking | None:
         """Where to be woken from the wait that was asked for, if it is one that ends so."""
         return self._attempt.parking if self._attempt is not None else None
+
+    def current(self, now: float) -> CurrentAttempt:
+        """Where the call stands, for :func:`rpcretry.current_attempt`."""
+        errors = (member.outcome.error for member in self.members if member.outcome is not None)
+        # The quick way counts nothing: it is the first attempt.
+        number = self._attempt.number if self._attempt is not None else self.number if self.members else 1
+        remaining = None if self._ends == math.inf else max(0.0, self._ends - now)
+        return CurrentAttempt(self.operation, number, self._max_attempts(number), next(filter(None, errors), None), now - self.started, remaining)
 
     # --- the first attempt ---
 
@@ -91,18 +120,17 @@ class Engine:
     def _catch_up(self) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
         self._pending = []
-        self._asked = 0
-        self._waits = False
         self.members = self.make_members()
         self.number = 1
         for member in self.members:
             member.tries = 1
-        self._attempt = self._new_attempt(1, self.members, self.started)
-        return self._attempt
+        return self._new_attempt(1, self.members, self.started)
 
     def _new_attempt(self, number: int, members: Sequence[Member], now: float) -> Attempt:
         policy = self.policy
-        return Attempt(number, list(members), self._limit(now), self.operation, self.started, self._ends, policy.max_attempts, policy.sinks)
+        self._asked, self._waits = 0, False
+        self._attempt = Attempt(number, list(members), self._limit(now), self.operation, self.started, self._ends, policy.max_attempts, policy.told)
+        return self._attempt
 
     def _limit(self, now: float) -> float:
         timeout = self.policy.timeout
@@ -111,10 +139,7 @@ class Engine:
     # --- admission ---
 
     def _launch(self, members: Sequence[Member], now: float) -> Step:
-        self._attempt = self._new_attempt(self.number + 1, members, now)
-        self._asked = 0
-        self._waits = False
-        return self._admit(self._attempt, now)
+        return self._admit(self._new_attempt(self.number + 1, members, now), now)
 
     def _admit(self, attempt: Attempt, now: float) -> Step:
         if now >= self._ends:
@@ -133,19 +158,22 @@ class Engine:
                 return self._hold(attempt, wait, now)
             self._waits = False
             self._asked += 1
-        attempt.ends_by = self._limit(now)
-        attempt.parking = None
+        if gates:
+            attempt.ends_by = self._limit(now)
+            attempt.parking = None
+        attempt.sent = True
         self.number = attempt.number
         for member in attempt.members:
             member.tries += 1
-        if self.policy.sinks:
-            self._publish(AttemptStarted, now)
+        if self.policy.starts_heard:
+            publish(self.policy.told, AttemptStarted(*self._so_far(now)))
         return attempt
 
     def _hold(self, attempt: Attempt, wait: Wait, now: float) -> Step:
         layer = type(self.policy.gates[self._asked]).__name__
         if not isinstance(wait, Wait) or wait.until != wait.until:
             return self._refuse(attempt, TypeError(f"{layer}.admit must return None or a Wait until a time, it returned {wait!r:.60}"), now)
+        self._held = (now, wait.reason)
         if attempt.parking is not None:
             return wait if wait.until < self._ends or self._ends == math.inf else Wait(self._ends, wait.reason)
         if wait.until == math.inf:
@@ -156,9 +184,12 @@ class Engine:
 
     def resume(self, now: float) -> Step:
         """The wait is over, by time or by a wake."""
-        if self._attempt is not None:
-            return self._admit(self._attempt, now)
-        return self._advance(now)
+        if self._attempt is None:
+            return self._advance(now)
+        since, reason = self._held
+        if now > since:
+            publish(self.policy.told, Waited(*self._attempt.so_far(now), now - since, reason))
+        return self._admit(self._attempt, now)
 
     # --- after the exchange ---
 
@@ -175,6 +206,12 @@ class Engine:
                 else:
                     verdict = self._late(member, outcome, now)
             member.verdict = verdict
+        together = [member for member in again if isinstance(member.verdict, Retry) and not member.verdict.held]
+        longest = max((member.due for member in together), default=now)
+        for member in together:
+            member.due = longest
+        if again:
+            again = self._kept_whole(again)
         while self._asked:
             # Counted down first: an interrupt in the middle leaves just the others to be abandoned.
             self._asked -= 1
@@ -184,15 +221,20 @@ class Engine:
             except Exception:
                 logger.exception("%s.settle raised", type(layer).__name__)
         self._attempt = None
-        together = [member for member in again if isinstance(member.verdict, Retry) and not member.verdict.held]
-        longest = max((member.due for member in together), default=now)
-        for member in together:
-            member.due = longest
-        self._pending += again
         if again:
+            self._pending += again
             self._announce(again, now)
         # A wait even where there is no delay, so that an async driver lets others have their turn.
-        return Wait(self._due(), "backoff") if self._pending else self._conclude(now)
+        return Wait(min(map(BY_DUE, self._pending)), "backoff") if self._pending else self._conclude(now)
+
+    def _kept_whole(self, again: list[Member]) -> list[Member]:
+        # What is repeated under one idempotency key must be the same body, so all of the call or nothing of it.
+        if len(again) == len(self.members) and all(member.due == again[0].due for member in again):
+            return again
+        for member in again:
+            if isinstance(member.verdict, Retry) and member.verdict.whole:
+                member.verdict = Stop("may have been executed, and the others of its batch do not go again with it")
+        return [member for member in again if isinstance(member.verdict, Retry)]
 
     def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float) -> Retry | Stop:
         member.outcome = outcome
@@ -201,12 +243,16 @@ class Engine:
             # By naming a code the strategy says that the server did not act.
             named = isinstance(error, JsonRpcError) and strategy is not None and strategy.names(error.code)
             member.delivery = worse(member.delivery, Delivery.REJECTED if named else outcome.delivery)
-        if isinstance(error, (Refused, DeadlineExceeded, ClientClosedError)):
-            return Stop("refused")
+            if isinstance(error, (Refused, DeadlineExceeded, ClientClosedError)):
+                return Stop("refused")
+            if isinstance(error, ResultValidationError):
+                return Stop("error")
         if isinstance(error, TimeoutError) and now >= self._ends - SLACK:
             return self._late(member, outcome, now)
+        if error is None and (strategy is None or self.policy.success_ends):
+            return OK
         if strategy is None:
-            return OK if error is None else Stop("error")
+            return Stop("error")
         try:
             verdict = strategy.propose(member, outcome)
             for layer in self.policy.judges:
@@ -217,8 +263,9 @@ class Engine:
                     verdict = judged
                 elif not isinstance(judged, Retry):
                     raise TypeError(f"{type(layer).__name__}.judge must return a Retry or a Stop, it returned {judged!r:.60}")
-                elif judged.delay > verdict.delay:
-                    verdict = Retry(min(judged.delay, LONGEST), judged.reason, verdict.held or judged.held)
+                elif judged.delay > verdict.delay or judged.whole:
+                    delay = max(verdict.delay, min(judged.delay, LONGEST))
+                    verdict = Retry(delay, judged.reason, verdict.held or judged.held, verdict.whole or judged.whole)
         except Refused as refusal:
             member.outcome = Outcome(error=caused(fresh(refusal), error))
             return Stop("refused")
@@ -229,31 +276,20 @@ class Engine:
         return verdict
 
     def _late(self, member: Member, outcome: Outcome, now: float) -> Stop:
-        member.outcome = Outcome(error=caused(self._deadline_exceeded(now), outcome.error))
+        late = deadline_exceeded(self.operation, self.policy.deadline or 0.0, now - self.started, self.number)
+        member.outcome = Outcome(error=caused(late, outcome.error))
         return Stop("deadline")
-
-    def _deadline_exceeded(self, now: float) -> DeadlineExceeded:
-        deadline, elapsed = self.policy.deadline or 0.0, now - self.started
-        tries = f"{self.number} attempt{'' if self.number == 1 else 's'}"
-        return DeadlineExceeded(
-            f"{self.operation}: the deadline of {deadline:g} s ended the call after {tries} in {elapsed:.2f} s",
-            deadline=deadline,
-            elapsed=elapsed,
-            attempts=self.number,
-        )
 
     def _advance(self, now: float) -> Step:
         if not self._pending:
             return self._conclude(now)
-        if self._due() > now:
-            return Wait(self._due(), "backoff")
+        due = min(map(BY_DUE, self._pending))
+        if due > now:
+            return Wait(due, "backoff")
         # In the order of the call, whatever the order in which their delays ended.
-        ready = sorted((member for member in self._pending if member.due <= now), key=_index)
+        ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
         self._pending = [member for member in self._pending if member.due > now]
         return self._launch(ready, now)
-
-    def _due(self) -> float:
-        return min(member.due for member in self._pending)
 
     # --- the ends ---
 
@@ -286,67 +322,80 @@ class Engine:
         if self._attempt is not None:
             self._withdraw(self._attempt, now)
         # An earlier failure's traceback holds the driver's frame, and that frame this call.
+        self._failed: list[tuple[Member, Iterator[Rescue]]] = []
         for member in self.members:
             member.outcome = None
 
-    def _conclude(self, now: float) -> Stop:
-        reason = "ok"
+    def _conclude(self, now: float) -> Stop | Rescue:
+        policy = self.policy
+        reason, error = "ok", None
         for member in self.members:
             verdict, outcome = member.verdict, member.outcome
             if isinstance(verdict, Stop) and outcome is not None and outcome.error is not None:
+                outcome.error = give_up(self.operation, policy.strategy, member, outcome.error, verdict.reason, now - self.started)
+                if error is None:
+                    error = outcome.error
                 reason = verdict.reason
-                outcome.error = self._give_up(member, outcome.error, reason, now)
-        if self.policy.sinks or self.number > 1:
-            self._publish_end(now)
+        if error is not None:
+            if policy.sinks or self.number > 1:
+                publish(policy.told, CallFailed(*self._so_far(now), reason, error))
+        elif policy.successes_heard or self.number > 1:
+            publish(policy.told, CallSucceeded(*self._so_far(now)))
+        return Stop(reason) if policy.fallback is None else self._fall_back(policy.fallback, reason, now)
+
+    # --- fallbacks ---
+
+    def _fall_back(self, fallback: Fallback, reason: str, now: float) -> Stop | Rescue:
+        self._failed = []
+        for member in self.members:
+            outcome = member.outcome
+            if outcome is None or member.is_notification:
+                continue
+            if outcome.error is not None:
+                if fallback.covers(outcome.error):
+                    self._failed.append((member, fallback.offers(outcome.error, self.recall_key(member), now)))
+            elif fallback.remembers:
+                key = self.recall_key(member)
+                if key is not None:
+                    fallback.remember(key, self.result_of(outcome.value), now)
+        return self._next_rescue(reason)
+
+    def _next_rescue(self, reason: str) -> Stop | Rescue:
+        while self._failed:
+            offer = next(self._failed[-1][1], None)
+            if offer is not None:
+                self._held = (0.0, offer.name)
+                return offer
+            self._failed.pop()
         return Stop(reason)
 
-    def _give_up(self, member: Member, error: Exception, reason: str, now: float) -> Exception:
-        strategy = self.policy.strategy
-        if isinstance(error, (TransportError, HTTPStatusError, JsonRpcError, Refused, DeadlineExceeded)):
-            # A caller reads from it what the server may have done, in whichever of the tries.
-            error.delivery = member.delivery or Delivery.NOT_SENT
-        if strategy is None or reason == "error":
-            return error
-        elapsed = now - self.started
-        tries = f"{member.tries} attempt{'' if member.tries == 1 else 's'}"
-        if reason == "attempts" and strategy.wrap:
-            message = f"{self.operation}: gave up after {tries} in {elapsed:.2f} s: {error!r}"
-            return caused(RetryExhaustedError(message, attempts=member.tries, last_exception=error, elapsed=elapsed), error)
-        if not isinstance(error, (Refused, DeadlineExceeded)):
-            annotate(error, f"gave up after {tries} in {elapsed:.2f} s ({reason})")
-        return error
+    def rescued(self, value: Any, now: float) -> Stop | Rescue:
+        """The fallback that was asked gave *value*."""
+        member, _ = self._failed.pop()
+        error = member.outcome.error if member.outcome else None
+        if error is not None:
+            publish(self.policy.told, FallbackUsed(*self._so_far(now), self._held[1], error))
+        member.outcome = Outcome(self.stand_in(member, value))
+        return self._next_rescue("fallback")
+
+    def unrescued(self, problem: Exception, now: float) -> Stop | Rescue:
+        """The fallback that was asked failed, too."""
+        member, _ = self._failed[-1]
+        member.outcome = Outcome(error=caused(problem, member.outcome.error if member.outcome else None))
+        return self._next_rescue("fallback")
 
     # --- telling ---
 
-    def _publish(self, kind: type[AttemptStarted] | type[CallSucceeded], now: float) -> None:
-        self._tell(kind(self.operation, self.number, self._max_attempts(), now - self.started))
-
-    def _publish_end(self, now: float) -> None:
-        for member in self.members:
-            error = member.outcome.error if member.outcome else None
-            if error is not None:
-                reason = member.verdict.reason if member.verdict else "error"
-                self._tell(CallFailed(self.operation, self.number, self._max_attempts(), now - self.started, reason, error))
-                return
-        self._publish(CallSucceeded, now)
-
     def _announce(self, again: list[Member], now: float) -> None:
-        first = min(again, key=lambda member: member.due)
+        first = min(again, key=BY_DUE)
         reason = first.verdict.reason if first.verdict else "retry"
         error = first.outcome.error if first.outcome else None
-        self._tell(RetryScheduled(self.operation, self.number, self._max_attempts(), now - self.started, first.due - now, reason, error, len(again)))
+        publish(self.policy.told, RetryScheduled(*self._so_far(now), first.due - now, reason, error, len(again)))
 
-    def _max_attempts(self) -> int | None:
+    def _so_far(self, now: float) -> tuple[str, int, int | None, float]:
+        return self.operation, self.number, self._max_attempts(self.number), now - self.started
+
+    def _max_attempts(self, number: int) -> int | None:
         limit = self.policy.max_attempts
         # Members of a batch that a hint holds apart make more exchanges than any of them has tries.
-        return None if limit is None or self.number > limit else limit
-
-    def _tell(self, event: Event) -> None:
-        sinks = self.policy.sinks
-        if not any(isinstance(sink, LoggingSink) for sink in sinks):
-            sinks = (*sinks, log_event)
-        publish(sinks, event)
-
-
-def _index(member: Member) -> int:
-    return member.index
+        return None if limit is None or number > limit else limit

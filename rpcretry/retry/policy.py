@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from ..events import Sink
+from ..events import AttemptStarted, CallSucceeded, LoggingSink, Sink, log_event, wants
+from .fallback import Fallback
 from .layer import Layer
 from .strategy import RetryStrategy
 
@@ -15,10 +16,15 @@ __all__ = ["Policy"]
 class Policy:
     """What the engine goes by: fixed before the call, shared by calls.
 
+    :ivar sinks: those of the user.
+    :ivar told: those, and the usual log unless one of them is a log.
     :ivar quick: whether a first attempt that succeeds concerns nobody but the caller.
+    :ivar starts_heard: whether a sink wants to know of each attempt.
+    :ivar successes_heard: whether a sink wants to know of each success.
+    :ivar success_ends: whether no strategy looks at successes.
     """
 
-    __slots__ = ("deadline", "gates", "judges", "quick", "sinks", "strategy", "timeout")
+    __slots__ = ("deadline", "fallback", "gates", "judges", "quick", "sinks", "starts_heard", "strategy", "success_ends", "successes_heard", "timeout", "told")
 
     def __init__(
         self,
@@ -27,15 +33,20 @@ class Policy:
         sinks: Sequence[Sink] = (),
         timeout: float | None = None,
         deadline: float | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self.strategy = strategy
         self.timeout = timeout
         self.deadline = deadline
+        self.fallback = fallback
         self.sinks = tuple(sinks)
-        gated = any(_overrides(layer, "admit", "settle", "abandon") for layer in layers)
-        self.gates = tuple(layers) if gated else ()
+        self.told: tuple[Sink, ...] = self.sinks if any(isinstance(sink, LoggingSink) for sink in sinks) else (*self.sinks, log_event)
+        self.starts_heard = any(wants(sink, AttemptStarted) for sink in sinks)
+        self.successes_heard = any(wants(sink, CallSucceeded) for sink in sinks)
+        self.gates = tuple(layer for layer in layers if _overrides(layer, "admit", "settle", "abandon"))
         self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
-        self.quick = not self.gates and not self.sinks and (strategy is None or _ignores_success(strategy))
+        self.success_ends = strategy is None or strategy.ignores_success
+        self.quick = not (self.gates or self.starts_heard or self.successes_heard or not self.success_ends or (fallback is not None and fallback.remembers))
 
     @property
     def max_attempts(self) -> int | None:
@@ -47,10 +58,6 @@ class Policy:
         twin = copy.copy(self)
         twin.timeout, twin.deadline = timeout, deadline
         return twin
-
-
-def _ignores_success(strategy: RetryStrategy) -> bool:
-    return strategy.when is None and type(strategy).propose is RetryStrategy.propose
 
 
 def _overrides(layer: Layer, *names: str) -> bool:

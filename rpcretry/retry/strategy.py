@@ -195,6 +195,11 @@ class RetryStrategy:
         """Whether what the server may have executed is repeated for idempotent methods only."""
         return not self._explicit or self._idempotent is not None
 
+    @property
+    def ignores_success(self) -> bool:
+        """Whether an outcome without an error is the end of it. A client makes no records for a first attempt then."""
+        return self.when is None and type(self).propose is RetryStrategy.propose
+
     def is_idempotent(self, request: Request | None) -> bool:
         """Whether the request was declared safe to execute twice."""
         declared = self._idempotent

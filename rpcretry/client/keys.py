@@ -1,0 +1,66 @@
+"""Idempotency keys: a header by which a server knows a repetition from a new request."""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from collections.abc import Callable
+from typing import TypeAlias
+
+from .._check import callable_with, plain_callable_with
+from ..messages import BatchRequest, Request
+from ..transport import Headers
+from .headers import as_headers, merged
+
+__all__ = ["HEADER", "IdempotencyKey", "KeySource", "as_key_source", "with_key"]
+
+HEADER = "Idempotency-Key"
+
+IdempotencyKey: TypeAlias = "bool | str | Callable[[], str] | Callable[[Request | BatchRequest], str]"
+KeySource: TypeAlias = "Callable[[Request | BatchRequest], str]"
+
+
+def as_key_source(name: str, value: IdempotencyKey | None, *, one_call: bool) -> KeySource | None:
+    """Read an ``idempotency_key=`` argument.
+
+    :param one_call: whether it is for a single call; a key that is written out would be the same for all calls of a client.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return lambda request: str(uuid.uuid4())
+    if isinstance(value, str):
+        if not one_call:
+            raise ValueError(f"{name} would be the same for all calls, and the server would answer them all alike; use True, a callable, or _idempotency_key")
+        key = value
+        _checked(name, key)
+        return lambda request: key
+    if not callable(value):
+        raise TypeError(f"{name} must be True, a str or a callable, got {type(value).__name__} {value!r:.60}")
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError:
+        callable_with(name, value, 0, "it gets the request, or nothing, and returns a str")
+        maker: Callable[..., str] = value
+        return lambda request: _checked(name, maker())
+    except ValueError:
+        # Some builtins do not say what they take.
+        pass
+    plain_callable_with(name, value, 1, "it gets the request, or nothing, and returns a str")
+    taker: Callable[..., str] = value
+    return lambda request: _checked(name, taker(request))
+
+
+def with_key(headers: Headers | None, key: str) -> Headers:
+    """*headers* and the key."""
+    field = Headers([(HEADER, key)])
+    return merged(headers, field) or field
+
+
+def _checked(name: str, key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{name} must be a str, got {type(key).__name__}; write str(...) around it")
+    if not key:
+        raise ValueError(f"{name} must not be empty")
+    as_headers(name, {HEADER: key})
+    return key

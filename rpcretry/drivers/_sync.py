@@ -1,0 +1,100 @@
+"""The sync driver."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..context import enter, leave
+from ..outcome import Parking, Rescue, Stop, Wait
+
+__all__ = ["Call", "Host", "drive", "pause"]
+
+
+class Host(Protocol):
+    """What performs a call's steps."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    @property
+    def sleep(self) -> Callable[[float], Any]: ...
+    @property
+    def perform(self) -> Callable[[Any], Any]: ...
+
+
+class Call(Protocol):
+    """What a driver needs of a call; the engine has it all but ``result``."""
+
+    @property
+    def unit(self) -> type: ...
+    @property
+    def parking(self) -> Parking | None: ...
+    def start(self, now: float) -> Any: ...
+    def go_on(self, now: float) -> Any: ...
+    def received(self, reply: Any, now: float) -> Any: ...
+    def failed(self, problem: Exception, now: float) -> Any: ...
+    def rescued(self, value: Any, now: float) -> Rescue | Stop: ...
+    def unrescued(self, problem: Exception, now: float) -> Rescue | Stop: ...
+    def abandon(self, now: float) -> None: ...
+    def result(self) -> Any: ...
+
+
+def drive(call: Call, host: Host) -> Any:
+    """Do what *call* asks for until it is over."""
+    clock, unit = host.clock, call.unit
+    running, token = enter(call, clock)
+    try:
+        step = call.start(clock())
+        while True:
+            if type(step) is unit:
+                try:
+                    reply = host.perform(step)
+                except Exception as problem:
+                    step = call.failed(problem, clock())
+                else:
+                    step = call.received(reply, clock())
+            elif type(step) is Wait:
+                woken = pause(step.until - clock(), call.parking, host.sleep)
+                step = call.go_on(clock() if woken else max(clock(), step.until))
+            elif type(step) is Rescue:
+                step = rescue(call, step, clock)
+            else:
+                break
+    except BaseException:
+        call.abandon(clock())
+        raise
+    finally:
+        leave(running, token)
+    return call.result()
+
+
+def rescue(call: Call, offer: Rescue, clock: Callable[[], float]) -> Rescue | Stop:
+    """Ask a fallback."""
+    try:
+        value = settled(offer)
+    except Exception as problem:
+        return call.unrescued(problem, clock())
+    return call.rescued(value, clock())
+
+
+def settled(offer: Rescue) -> Any:
+    """What the fallback says."""
+    value = offer.ask()
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError(f"the fallback {offer.name} returned a coroutine, which nobody would await here; write def")
+    return value
+
+
+def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Any]) -> bool:
+    """Wait that long, or until woken; returns whether it was the latter."""
+    if parking is None:
+        if seconds > 0:
+            sleep(seconds)
+        return False
+    woken = threading.Event()
+    parking.on_wake(woken.set)
+    return woken.wait(None if seconds == math.inf else min(max(seconds, 0.0), threading.TIMEOUT_MAX))
