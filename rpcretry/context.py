@@ -42,9 +42,8 @@ def current_attempt() -> CurrentAttempt | None:
     running = RUNNING.get()
     if not running:
         return None
-    call, clock = running
-    now: float = clock()
-    found: CurrentAttempt = call.current(now)
+    call, clock, *begun = running
+    found: CurrentAttempt = call.current(clock(), *begun)
     return found
 
 

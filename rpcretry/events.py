@@ -8,9 +8,10 @@ records nobody looks builds none.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import logging
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from .errors import CircuitState, RetryExhaustedError
 
@@ -191,3 +192,18 @@ def wants(sink: Sink, kind: type[Event]) -> bool:
     """Whether *sink* is to be given records of that class."""
     chosen = getattr(sink, "wants", None)
     return not isinstance(chosen, tuple) or issubclass(kind, chosen)
+
+
+def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
+    """Read an ``on_event=`` argument: one sink or several."""
+    if value is None:
+        return ()
+    sinks: tuple[Any, ...] = (value,) if callable(value) else tuple(value) if isinstance(value, Iterable) else (value,)
+    for sink in sinks:
+        if not callable(sink):
+            raise TypeError(f"on_event must be a callable that takes an event, or several, got {type(sink).__name__} {sink!r:.60}")
+        if inspect.iscoroutinefunction(sink):
+            raise TypeError(f"on_event must be a plain function, got {sink!r:.60}, which nobody would await; have it call loop.create_task")
+        if isinstance(sink, type):
+            raise TypeError(f"on_event must be an instance, got the class {sink.__name__}; write on_event={sink.__name__}()")
+    return sinks

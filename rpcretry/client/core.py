@@ -12,6 +12,7 @@ from .._check import callable_with, seconds
 from .._unset import UNSET, Unset
 from ..codec import JsonCodec, Reader
 from ..errors import ClientClosedError, error_registry
+from ..events import as_sinks
 from ..layers import as_layers, compose
 from ..messages import BatchRequest, Request, check_method, prepared
 from ..metrics import RetryMetrics
@@ -25,7 +26,7 @@ from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids
 from .keys import IdempotencyKey, as_key_source, with_key
 from .middleware import around, as_middlewares
-from .options import ClientOptions, Options, as_deadline, as_sinks, as_strategy, refuse_options, refuse_unknown
+from .options import ClientOptions, Options, as_deadline, as_strategy, refuse_options, refuse_unknown
 
 __all__ = ["ClientCore"]
 

@@ -163,21 +163,6 @@ def as_deadline(name: str, value: object) -> float | None:
         raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
 
 
-def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
-    """Read an ``on_event=`` argument: one sink or several."""
-    if value is None:
-        return ()
-    sinks: tuple[Any, ...] = (value,) if callable(value) else tuple(value) if isinstance(value, Iterable) else (value,)
-    for sink in sinks:
-        if not callable(sink):
-            raise TypeError(f"on_event must be a callable that takes an event, or several, got {type(sink).__name__} {sink!r:.60}")
-        if inspect.iscoroutinefunction(sink):
-            raise TypeError(f"on_event must be a plain function, got {sink!r:.60}, which nobody would await; have it call loop.create_task")
-        if isinstance(sink, type):
-            raise TypeError(f"on_event must be an instance, got the class {sink.__name__}; write on_event={sink.__name__}()")
-    return sinks
-
-
 def refuse_options(params: Mapping[str, object]) -> None:
     """Refuse named params that look like options.
 
