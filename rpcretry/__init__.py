@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     from .errors import RpcRetryError as RpcRetryError
     from .errors import ServerError as ServerError
     from .errors import TransportError as TransportError
+    from .layers import AdaptiveDelay as AdaptiveDelay
+    from .layers import CircuitBreaker as CircuitBreaker
+    from .layers import ConcurrencyLimit as ConcurrencyLimit
+    from .layers import RateLimit as RateLimit
+    from .layers import RetryBudget as RetryBudget
     from .messages import BatchRequest as BatchRequest
     from .messages import BatchResponse as BatchResponse
     from .messages import Request as Request
@@ -102,6 +107,7 @@ _MODULES = {
         "ServerError",
         "TransportError",
     ),
+    "layers": ("AdaptiveDelay", "CircuitBreaker", "ConcurrencyLimit", "RateLimit", "RetryBudget"),
     "messages": ("BatchRequest", "BatchResponse", "Request", "Response"),
     "metrics": ("RetryMetrics",),
     "outcome": ("Outcome",),

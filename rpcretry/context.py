@@ -39,7 +39,8 @@ def current_attempt() -> CurrentAttempt | None:
     Each task and each thread has its own, a task that an attempt starts sees that attempt, and where retried calls are
     nested it is the innermost.
     """
-    running = RUNNING.get()
+    # Copied at once: another thread may empty it at any time.
+    running = tuple(RUNNING.get() or ())
     if not running:
         return None
     call, clock, *begun = running

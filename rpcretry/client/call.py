@@ -27,6 +27,26 @@ __all__ = ["BatchCall", "Call", "SingleCall"]
 Order: TypeAlias = Exchange | Wait | Rescue | Stop
 
 
+class Answer(Outcome):
+    """A success; its response is made when somebody looks at it."""
+
+    __slots__ = ("_id", "_reply", "_value")
+
+    def __init__(self, id: RequestId | None, value: object, reply: Reply) -> None:
+        self.error = None
+        self._id = id
+        self._value = value
+        self._reply = reply
+
+    @property
+    def value(self) -> Response[Any]:
+        return Response(self._id, self._value, status=self._reply.status, headers=self._reply.headers)
+
+    @property
+    def result(self) -> Any:
+        return None if self._value is UNSET else self._value
+
+
 class Call(Engine, abc.ABC):
     """What both kinds of call share."""
 
@@ -37,7 +57,7 @@ class Call(Engine, abc.ABC):
     def __init__(self, options: Options, reader: Reader) -> None:
         self.policy = options.policy
         self._attempt = None
-        self.members = ()
+        self.members = []
         self._options = options
         self._reader = reader
 
@@ -108,7 +128,7 @@ class Call(Engine, abc.ABC):
         taken = [(member.outcome or Outcome(), member.tries) for member in self.members]
         for member in self.members:
             member.outcome = None
-        self.members = ()
+        self.members = []
         return taken
 
 
@@ -124,7 +144,7 @@ class SingleCall(Call):
         # Not through super(): this is the way of every call.
         self.policy = options.policy
         self._attempt = None
-        self.members = ()
+        self.members = []
         self._options = options
         self._reader = reader
         self._request = request
@@ -147,7 +167,8 @@ class SingleCall(Call):
             ends_by = self.open(now)
             if ends_by > now:
                 return self._exchange(ends_by)
-        return self._order(self.begin(now))
+        step = self.begin(now)
+        return self._exchange(step.ends_by) if type(step) is Attempt else self._order(step)
 
     def exchange(self, attempt: Attempt) -> Exchange:
         return self._exchange(attempt.ends_by)
@@ -169,7 +190,8 @@ class SingleCall(Call):
         self._reply = reply
         if self.policy.quick and self._attempt is None:
             return OK
-        return self._order(self.settle((Outcome(Response(self._id, self._value, status=reply.status, headers=reply.headers)),), now))
+        step = self.settle((Answer(self._id, self._value, reply),), now)
+        return OK if step is OK else self._order(step)
 
     def failed(self, problem: Exception, now: float) -> Order:
         return self._order(self.settle((Outcome(UNSET, problem),), now))
@@ -180,18 +202,20 @@ class SingleCall(Call):
             if self._raw:
                 return Response(self._id, self._value, status=self._reply.status, headers=self._reply.headers)
             return self._value
-        ((outcome, tries),) = self._take()
-        error = outcome.error
+        (member,), self.members = self.members, []
+        # The exception's traceback holds the driver's frame, which holds this call: it must let go of it.
+        outcome, member.outcome = member.outcome or Outcome(), None
+        error, tries = outcome.error, member.tries
         if error is not None:
             if self._raw and isinstance(error, JsonRpcError):
                 return Response(self._id, error=error, status=error.status or 200, headers=error.headers or NO_HEADERS, attempts=tries)
             try:
                 raise error
             finally:
-                del error, outcome
-        response: Response[Any] = outcome.value
+                del error, outcome, member
         if not self._raw:
-            return response._result
+            return outcome.result
+        response: Response[Any] = outcome.value
         response._attempts = tries
         return response
 
@@ -249,7 +273,7 @@ class BatchCall(Call):
                 value = self._converted(request, value, reply)
             except Exception as problem:
                 return Outcome(UNSET, problem)
-        return Outcome(Response(_answered(request), value, status=reply.status, headers=reply.headers))
+        return Answer(_answered(request), value, reply)
 
     def failed(self, problem: Exception, now: float) -> Order:
         count = len(self._sent.requests) if self._sent is not None else 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import uuid
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .._check import callable_with, plain_callable_with
+from .._check import is_async_callable, plain_callable_with
 from ..messages import BatchRequest, Request
+from ..retry.fallback import needs_argument
 from ..transport import Headers
 from .headers import as_headers, merged
 
@@ -37,18 +37,12 @@ def as_key_source(name: str, value: IdempotencyKey | None, *, one_call: bool) ->
         return lambda request: key
     if not callable(value):
         raise TypeError(f"{name} must be True, a str or a callable, got {type(value).__name__} {value!r:.60}")
-    try:
-        inspect.signature(value).bind(None)
-    except TypeError:
-        callable_with(name, value, 0, "it gets the request, or nothing, and returns a str")
-        maker: Callable[..., str] = value
-        return lambda request: _checked(name, maker())
-    except ValueError:
-        # Some builtins do not say what they take.
-        pass
-    plain_callable_with(name, value, 1, "it gets the request, or nothing, and returns a str")
-    taker: Callable[..., str] = value
-    return lambda request: _checked(name, taker(request))
+    if is_async_callable(value):
+        raise TypeError(f"{name} must be a plain function, got {value!r:.80}, which nobody would await; write def")
+    wanted = needs_argument(value)
+    plain_callable_with(name, value, int(wanted), "it gets the request, or nothing, and returns a str")
+    make: Callable[..., str] = value
+    return (lambda request: _checked(name, make(request))) if wanted else (lambda request: _checked(name, make()))
 
 
 def with_key(headers: Headers | None, key: str) -> Headers:

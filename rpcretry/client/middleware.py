@@ -25,11 +25,11 @@ def as_middlewares(value: object, *, wanted_async: bool) -> tuple[Callable[..., 
         if isinstance(middleware, type):
             raise TypeError(f"middlewares takes functions, got the class {middleware.__name__}; write {middleware.__name__}()")
         callable_with("middlewares", middleware, 2, "it gets the exchange and the next step: def middleware(exchange, next)")
+        if inspect.isgeneratorfunction(middleware) or inspect.isasyncgenfunction(middleware):
+            raise TypeError(f"middlewares must return the reply, got the generator function {middleware!r:.60}")
         if is_async_callable(middleware) != wanted_async:
             wanted = "async def" if wanted_async else "def"
             raise TypeError(f"middlewares of this client must be written with {wanted}, got {middleware!r:.60}")
-        if inspect.isgeneratorfunction(middleware) or inspect.isasyncgenfunction(middleware):
-            raise TypeError(f"middlewares must return the reply, got the generator function {middleware!r:.60}")
     return chosen
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..context import enter, leave
+from ..context import RUNNING, leave
 from ..outcome import Parking, Rescue, Stop, Wait
 from ._sync import Call, Host
 
@@ -19,7 +19,8 @@ __all__ = ["drive", "pause"]
 async def drive(call: Call, host: Host) -> Any:
     """Do what *call* asks for until it is over."""
     clock, unit = host.clock, call.unit
-    running, token = enter(call, clock)
+    running = [call, clock]
+    token = RUNNING.set(running)
     try:
         step = call.start(clock())
         while True:
@@ -64,7 +65,10 @@ async def pause(seconds: float, parking: Parking | None, sleep: Callable[[float]
     """Wait that long, or until woken; returns whether it was the latter."""
     if parking is None:
         # Also where there is nothing to wait for: other tasks, timeouts and cancels have their turn.
-        await (sleep(seconds) if seconds > 0 else asyncio.sleep(0))
+        waiting = sleep(seconds) if seconds > 0 else asyncio.sleep(0)
+        if not inspect.isawaitable(waiting):
+            raise TypeError(f"sleep must return an awaitable, as asyncio.sleep does; {sleep!r:.60} returned {type(waiting).__name__}")
+        await waiting
         return False
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..context import enter, leave
+from ..context import RUNNING, leave
 from ..outcome import Parking, Rescue, Stop, Wait
 
 __all__ = ["Call", "Host", "drive", "pause"]
@@ -45,7 +45,8 @@ class Call(Protocol):
 def drive(call: Call, host: Host) -> Any:
     """Do what *call* asks for until it is over."""
     clock, unit = host.clock, call.unit
-    running, token = enter(call, clock)
+    running = [call, clock]
+    token = RUNNING.set(running)
     try:
         step = call.start(clock())
         while True:
@@ -92,8 +93,10 @@ def settled(offer: Rescue) -> Any:
 def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Any]) -> bool:
     """Wait that long, or until woken; returns whether it was the latter."""
     if parking is None:
-        if seconds > 0:
-            sleep(seconds)
+        waiting = sleep(seconds) if seconds > 0 else None
+        if inspect.iscoroutine(waiting):
+            waiting.close()
+            raise TypeError(f"sleep must wait and return, as time.sleep does; {sleep!r:.60} returned a coroutine")
         return False
     woken = threading.Event()
     parking.on_wake(woken.set)

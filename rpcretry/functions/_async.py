@@ -11,7 +11,8 @@ from typing import Any
 
 from ..context import RUNNING, leave
 from ..drivers._async import drive, pause
-from ..outcome import Attempt, Wait
+from ..outcome import Attempt, Outcome, Wait
+from ..retry.engine import Step
 from ..retry.policy import Policy
 from ._blocks import Block, BlocksCore
 from ._call import First, FunctionCall
@@ -35,9 +36,22 @@ class AsyncFunctionCall(FunctionCall):
                 value = self._function(*self._args, **self._kwargs)
                 return await value if inspect.isawaitable(value) else value
         except TimeoutError as cut:
-            if not limit.expired():
+            # asyncio's own says nothing; one that does is the function's, though it came late.
+            if cut.args or not limit.expired():
                 raise
-            raise TimeoutError(f"{self.operation}: the attempt was cut off after {seconds:.3g} s") from cut.__cause__
+            problem = TimeoutError(f"{self.operation}: the attempt was cut off after {seconds:.3g} s")
+            problem.__cause__ = cut.__cause__
+        finally:
+            # It holds the task, which holds the exception, whose traceback holds this frame.
+            del limit
+        try:
+            # Out here it is raised without the context of asyncio's, whose traceback holds the task, too.
+            raise problem
+        finally:
+            del problem
+
+    def received(self, value: Any, now: float) -> Step:
+        return self.settle((Outcome(value),), now)
 
 
 def as_sleep(sleep: Callable[[float], Any] | None, name: str) -> Callable[[float], Any]:

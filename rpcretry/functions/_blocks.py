@@ -42,31 +42,41 @@ class Block:
     def __enter__(self) -> Block:
         if self._token is not None:
             raise RuntimeError("an attempt can be entered once; let the loop give the next one")
+        if self.step is not None:
+            raise RuntimeError("the loop that gave this attempt is gone; write `for attempt in retrying(...): with attempt: ...`")
         self._running, self._token = enter(self._call, self._call.clock)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> bool:
-        call, now = self._call, self._call.clock()
-        if self._running is not None and self._token is not None:
-            leave(self._running, self._token)
-        if error is not None and not isinstance(error, Exception):
-            call.abandon(now)
-            self.step = Stop("abandoned")
+        try:
+            return self._ended(error)
+        finally:
+            if self._running is not None and self._token is not None:
+                leave(self._running, self._token)
+
+    def _ended(self, error: BaseException | None) -> bool:
+        call = self._call
+        now = call.clock()
+        if self.step is not None:
+            # The loop is gone, and with it whoever would give the next attempt.
             return False
         if error is None:
             self.step = call.received(None, now)
-            return False
-        self.step = call.failed(error, now)
+        elif isinstance(error, Exception):
+            self.step = call.failed(error, now)
+        else:
+            call.abandon(now)
+            self.step = Stop("abandoned")
         if not isinstance(self.step, Stop):
             return True
+        problem = call.take().error
+        if problem is None or problem is error:
+            # As if nobody had caught it: raised here, its traceback would hold this frame, which holds it.
+            return False
         try:
-            call.result()
-        except Exception as raised:
-            if raised is error:
-                # As if nobody had caught it.
-                return False
-            raise
-        return True
+            raise problem
+        finally:
+            del problem
 
     def __repr__(self) -> str:
         return f"<attempt {self.number} of {self._call.operation}>"
@@ -77,6 +87,7 @@ class BlocksCore:
 
     def __init__(self, call: FunctionCall) -> None:
         self.call = call
+        self._begun = False
         self._block: Block | None = None
 
     def advance(self) -> Step:
@@ -84,6 +95,9 @@ class BlocksCore:
         block, self._block = self._block, None
         now = self.call.clock()
         if block is None:
+            if self._begun:
+                return Stop("over")
+            self._begun = True
             return self.call.start(now)
         if block.step is None:
             self.call.abandon(now)
@@ -99,9 +113,11 @@ class BlocksCore:
         return None
 
     def __del__(self) -> None:
-        # A loop that was left before it entered the attempt that it was given.
-        if self._block is not None and self._block.step is None:
+        # A loop that was left with an attempt to enter, or to come: the failure before must not stay.
+        block = self._block
+        if block is not None and not isinstance(block.step, Stop):
             self.call.abandon(self.call.clock())
+            block.step = Stop("abandoned")
 
 
 class Blocks(BlocksCore):

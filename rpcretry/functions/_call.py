@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from .._unset import UNSET
 from ..context import CurrentAttempt
@@ -11,7 +12,7 @@ from ..outcome import Member, Outcome
 from ..retry.engine import Engine, Step
 from ..retry.policy import Policy
 
-__all__ = ["First", "FunctionCall"]
+__all__ = ["First", "FunctionCall", "refused"]
 
 CallT = TypeVar("CallT", bound="FunctionCall")
 
@@ -69,7 +70,12 @@ class FunctionCall(Engine):
         return self.resume(now)
 
     def received(self, value: Any, now: float) -> Step:
-        """The step after an attempt that returned."""
+        """The step after an attempt that returned.
+
+        :raises TypeError: where it returned an awaitable; no failure of the attempt, so that nothing tries it again or stands in for it.
+        """
+        if hasattr(type(value), "__await__"):
+            refused(self._name, value)
         return self.settle((Outcome(value),), now)
 
     def failed(self, problem: Exception, now: float) -> Step:
@@ -77,26 +83,33 @@ class FunctionCall(Engine):
         return self.settle((Outcome(UNSET, problem),), now)
 
     def recall_key(self, member: Member) -> Hashable | None:
-        key = (self._function, self._args, tuple(sorted(self._kwargs.items())))
+        named = sorted(self._kwargs.items())
+        # By type and value: 1 and True are equal, and not the same argument.
+        types = (*map(type, self._args), *(type(value) for _, value in named))
+        key = (self._function, self._args, tuple(named), types)
         try:
             hash(key)
-        except TypeError:
+        except Exception:
             return None
         return key
 
+    def take(self) -> Outcome:
+        """The outcome, after a Stop. The call lets go of it: an error's traceback holds the frames that hold this call."""
+        members, self.members = self.members, []
+        outcome = None
+        for member in members:
+            outcome, member.outcome = member.outcome, None
+        return outcome or Outcome(None)
+
     def result(self) -> Any:
-        """What the call returns; raises what it raises. To be called once, after a Stop."""
-        # The exception's traceback holds the driver's frame, which holds this call: it must let go of it.
-        (member,), self.members = self.members, ()
-        outcome, member.outcome = member.outcome, None
-        if outcome is None:
-            return None
+        """What the call returns; raises what it raises. After a Stop."""
+        outcome = self.take()
         if outcome.error is None:
             return outcome.value
         try:
             raise outcome.error
         finally:
-            del outcome, member
+            del outcome
 
 
 class First(NamedTuple):
@@ -108,3 +121,10 @@ class First(NamedTuple):
     def current(self, now: float, begun: float) -> CurrentAttempt:
         deadline, elapsed = self.policy.deadline, now - begun
         return CurrentAttempt(self.name, 1, self.policy.max_attempts, None, elapsed, None if deadline is None else max(0.0, deadline - elapsed))
+
+
+def refused(name: str, value: Any) -> NoReturn:
+    """A sync function returned an awaitable: what fails in it, fails later, where nobody retries it."""
+    if inspect.iscoroutine(value):
+        value.close()
+    raise TypeError(f"{name} is no async def, but returned an awaitable, {type(value).__name__}; write async def, or use Retrying(...).execute_async")

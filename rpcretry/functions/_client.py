@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar, Unpack
+from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from .._check import is_async_callable
 from ._options import RetryOptions
-from ._retrying import Retrying, name_of
+from ._retrying import Retrying, check_function, name_of, named
 
 __all__ = ["RetryableClient"]
 
@@ -38,9 +39,14 @@ class RetryableClient:
         return self.retrying(function)
 
     def with_async_retry(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """An async function, or any that returns an awaitable, retried."""
+        """An async function, or any that returns an awaitable, retried.
 
+        :raises TypeError: for generators and what cannot be called.
+        """
+        check_function(function)
+
+        @functools.wraps(function)
         async def retried(*args: P.args, **kwargs: P.kwargs) -> T:
             return await self.retrying.execute_async(function, *args, **kwargs)
 
-        return retried
+        return cast("Callable[P, Coroutine[Any, Any, T]]", named(retried, function))

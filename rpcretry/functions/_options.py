@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from .._check import callable_with, closest, count, is_async_callable, number, plain_callable_with, seconds
-from ..errors import RetryableError
+from ..errors import DeadlineExceeded, Refused, RetryableError
 from ..events import Event, RetryScheduled, Sink
 from ..outcome import Outcome
 from ..retry.backoff import UNLIMITED, BackoffLike, ExponentialBackoff, as_backoff, limit_of
@@ -97,6 +97,7 @@ SYNONYMS = {
     "max_calls_total": "max_attempts",
     "retries": "max_attempts, which counts the first try, too: retries + 1",
     "max_retries": "max_attempts, which counts the first try, too: max_retries + 1",
+    "total": "max_attempts, which counts the first try, too: total + 1",
     "num_retries": "max_attempts, which counts the first try, too: num_retries + 1",
     "stop": "max_attempts or deadline",
     "stop_max_attempt_number": "max_attempts",
@@ -106,10 +107,12 @@ SYNONYMS = {
     "retry_window_after_first_call_in_seconds": "deadline",
     "attempt_timeout": "timeout",
     "timeout_per_attempt": "timeout",
+    "wait_fixed": "backoff=PeriodicBackoff(...)",
     "wait": "base_delay, factor, max_delay and jitter, or backoff",
     "wait_gen": "backoff",
     "delay": "base_delay, or backoff=PeriodicBackoff(...) for equal delays",
     "interval": "backoff=PeriodicBackoff(...)",
+    "base": "base_delay",
     "initial": "base_delay",
     "initial_delay": "base_delay",
     "wait_initial": "base_delay",
@@ -123,6 +126,8 @@ SYNONYMS = {
     "max": "max_delay",
     "max_value": "max_delay",
     "max_wait": "max_delay",
+    "max_backoff": "max_delay",
+    "backoff_max": "max_delay",
     "wait_max": "max_delay",
     "wait_jitter": "jitter",
     "exceptions": "on",
@@ -151,10 +156,13 @@ SYNONYMS = {
     "before": "on_event",
     "after": "on_event",
     "on_giveup": "on_event",
+    "on_failure": "on_event",
     "on_success": "on_event",
     "logger": "on_event=LoggingSink(logger)",
     "reraise": "wrap (the last exception goes through unless wrap=True)",
     "retry_error_callback": "fallback",
+    "retry_error_cls": "wrap, which raises RetryExhaustedError",
+    "raise_on_giveup": "fallback_value=None, where nothing is to be raised",
     "default": "fallback_value",
     "circuit_breaker": "layers",
     "breaker": "layers",
@@ -205,7 +213,12 @@ class FunctionStrategy(RetryStrategy):
                 return retry_result is not None and bool(retry_result(outcome.value))
             if isinstance(error, RetryableError):
                 return True if error.delay is None else error.delay
-            return condition(error, tries) if condition is not None and isinstance(error, classes) else False
+            if condition is None or not isinstance(error, classes):
+                return False
+            answer: bool | float | None = condition(error, tries)
+            if answer is not None and not isinstance(answer, (bool, int, float)):
+                raise TypeError(f"when must return True, False, None or seconds, {condition!r:.60} returned {type(answer).__name__} {answer!r:.60}")
+            return answer
 
         super().__init__(
             exceptions=classes if condition is None else (),
@@ -218,6 +231,10 @@ class FunctionStrategy(RetryStrategy):
     @property
     def ignores_success(self) -> bool:
         return not self._asks_results
+
+    def matches(self, error: Exception) -> str | None:
+        # Also where on= covers it, its own delay is what counts, and that is read with the conditions.
+        return None if isinstance(error, RetryableError) else super().matches(error)
 
 
 class _Limited:
@@ -252,12 +269,14 @@ def as_classes(name: str, value: object, other: str) -> tuple[type[Exception], .
     """Read an argument of exception classes."""
     if not isinstance(value, (type, Iterable)) and callable(value):
         raise TypeError(f"{name} takes exception classes, got {value!r:.60}; a condition goes to {other}=")
-    classes: tuple[Any, ...] = (value,) if isinstance(value, type) or not isinstance(value, Iterable) else tuple(value)
+    classes: tuple[Any, ...] = (value,) if isinstance(value, (type, str)) or not isinstance(value, Iterable) else tuple(value)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             raise TypeError(f"{name} takes exception classes, got {cls!r:.60}")
         if not issubclass(cls, Exception):
             raise TypeError(f"{name} takes subclasses of Exception, got {cls.__name__}: cancellation and interrupts are never retried")
+        if name == "on" and issubclass(cls, (Refused, DeadlineExceeded)):
+            raise ValueError(f"on must not name {cls.__name__}: refusals and deadlines end a call and are never retried")
     return classes
 
 

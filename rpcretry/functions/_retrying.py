@@ -6,9 +6,10 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from .._check import is_async_callable
+from .._unset import UNSET
 from ..context import RUNNING, leave
 from ..drivers._sync import drive
 from ..events import as_sinks
@@ -16,7 +17,7 @@ from ..layers import compose
 from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ._blocks import Block, Blocks
-from ._call import First, FunctionCall
+from ._call import First, FunctionCall, refused
 from ._options import FunctionStrategy, OnRetry, RetryOptions, as_clock, as_function_fallback, as_limits, check_names
 
 __all__ = ["Retrying", "retry", "retrying"]
@@ -67,20 +68,8 @@ class Retrying:
             return cast("Callable[P, T]", type(function)(self(inner)))
         if isinstance(function, type):
             raise TypeError(f"retry decorates functions and methods, got the class {function.__name__}; decorate its methods")
-        self._check(function)
-        wrapped: Any = self._around_async(function) if is_async_callable(function) else self._around(function)
-        return wrapped
-
-    def _check(self, function: object) -> None:
-        if not callable(function):
-            hint = "; write options by name" if not isinstance(function, property) else "; decorate the function inside of the property"
-            raise TypeError(f"retry decorates functions and methods, got {type(function).__name__} {function!r:.60}{hint}")
-        bare: Any = function
-        while isinstance(bare, functools.partial):
-            bare = bare.func
-        for candidate in (bare, type(bare).__call__):
-            if inspect.isgeneratorfunction(candidate) or inspect.isasyncgenfunction(candidate):
-                raise TypeError(f"{name_of(function)} is a generator: what it has yielded cannot be taken back; retry the function that uses it, or each step")
+        check_function(function)
+        return cast("Callable[P, T]", self._around_async(function) if is_async_callable(function) else self._around(function))
 
     def _check_sync(self, function: object) -> tuple[str, Callable[[float], Any]]:
         name = self.name or ("block" if function is None else name_of(function))
@@ -124,8 +113,7 @@ class Retrying:
                     leave(running, token)
             else:
                 call = FunctionCall(policy, name, clock, sleep, function, args, kwargs)
-            value = drive(call, call)
-            return refused(name, value) if hasattr(type(value), "__await__") else value
+            return drive(call, call)
 
         return named(wrapper, function)
 
@@ -136,17 +124,17 @@ class Retrying:
 
         :raises TypeError: for an async function; use :meth:`execute_async`.
         """
-        self._check(function)
+        check_function(function)
         if is_async_callable(function):
             raise TypeError(f"{name_of(function)} is async; use execute_async, and await it")
         name, sleep = self._check_sync(function)
         call = FunctionCall(self.policy, name, self.clock, sleep, function, args, kwargs)
         value: T = drive(call, call)
-        return refused(name, value) if hasattr(type(value), "__await__") else value
+        return value
 
     async def execute_async(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for an async function, or any that returns an awaitable."""
-        self._check(function)
+        check_function(function)
         from ._async import execute
 
         value: T = await execute(self.policy, self.name or name_of(function), self.clock, self._sleep, function, args, kwargs)
@@ -168,12 +156,29 @@ class Retrying:
     def _block_call(self, sleep: Callable[[float], Any]) -> FunctionCall:
         for given, parameter, reason in (
             (self.policy.fallback is not None, "fallback", "a block returns nothing that it could stand in for; write try and except around the loop"),
-            (not self.policy.success_ends, "retry_result", "a block returns nothing that could be looked at; raise RetryableError in it"),
+            (
+                isinstance(self.policy.strategy, FunctionStrategy) and not self.policy.success_ends,
+                "retry_result",
+                "a block returns nothing that could be looked at; raise RetryableError in it",
+            ),
             (self.policy.timeout is not None, "timeout", "a block cannot be cut off from outside; write `async with asyncio.timeout(...)` inside of it"),
         ):
             if given:
                 raise TypeError(f"{parameter} cannot hold for a block: {reason}")
         return FunctionCall(self.policy, self.name or "block", self.clock, sleep, _no_function, (), {})
+
+
+def check_function(function: object) -> None:
+    """Refuse what cannot be called, and generators."""
+    if not callable(function):
+        hint = "; write options by name" if not isinstance(function, property) else "; decorate the function inside of the property"
+        raise TypeError(f"retry decorates functions and methods, got {type(function).__name__} {function!r:.60}{hint}")
+    bare: Any = function
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    for candidate in (bare, type(bare).__call__):
+        if inspect.isgeneratorfunction(candidate) or inspect.isasyncgenfunction(candidate):
+            raise TypeError(f"{name_of(function)} is a generator: what it has yielded cannot be taken back; retry the function that uses it, or each step")
 
 
 def name_of(function: object) -> str:
@@ -185,16 +190,10 @@ def name_of(function: object) -> str:
 
 def named(wrapper: Callable[..., Any], function: object) -> Callable[..., Any]:
     """*wrapper* under the name of *function*, also where that is a partial or an object, which have none."""
-    wrapper.__qualname__ = name_of(function)
-    wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
+    if not hasattr(function, "__qualname__"):
+        wrapper.__qualname__ = name_of(function)
+        wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
     return wrapper
-
-
-def refused(name: str, value: Any) -> NoReturn:
-    """A sync function returned an awaitable: what fails in it, fails later, where nobody retries it."""
-    if inspect.iscoroutine(value):
-        value.close()
-    raise TypeError(f"{name} is no async def, but returned an awaitable, {type(value).__name__}; write async def, or use Retrying(...).execute_async")
 
 
 def _no_function() -> None:
@@ -205,7 +204,7 @@ def _no_function() -> None:
 def retry(function: Callable[P, T], /) -> Callable[P, T]: ...
 @overload
 def retry(**options: Unpack[RetryOptions]) -> Retrying: ...
-def retry(function: Any = None, /, **options: Any) -> Any:
+def retry(function: Any = UNSET, /, **options: Any) -> Any:
     """Retry a sync or async function or method: ``@retry`` or ``@retry(max_attempts=5)``.
 
     Its signature, name and types are kept. What it may be given is in :class:`RetryOptions`; without anything, three tries on
@@ -214,7 +213,7 @@ def retry(function: Any = None, /, **options: Any) -> Any:
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
     plan = Retrying(**options)
-    return plan if function is None else plan(function)
+    return plan if function is UNSET else plan(function)
 
 
 def retrying(**options: Unpack[RetryOptions]) -> Retrying:

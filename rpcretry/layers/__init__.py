@@ -7,10 +7,25 @@ from collections.abc import Iterable
 
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
+from .adaptive import AdaptiveDelay
+from .breaker import CircuitBreaker
+from .budget import RetryBudget
+from .concurrency import ConcurrencyLimit
 from .idempotency import Idempotency
+from .rate import RateLimit
 from .retry_after import RetryAfter
 
-__all__ = ["Idempotency", "RetryAfter", "as_layers", "compose"]
+__all__ = [
+    "AdaptiveDelay",
+    "CircuitBreaker",
+    "ConcurrencyLimit",
+    "Idempotency",
+    "RateLimit",
+    "RetryAfter",
+    "RetryBudget",
+    "as_layers",
+    "compose",
+]
 
 RETRY_AFTER = RetryAfter()
 

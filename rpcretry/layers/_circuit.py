@@ -2,12 +2,13 @@
 
 ::
 
-                 failures                      recovery time over
-      CLOSED ──────────────► OPEN ────────────────────────────► HALF_OPEN
-        ▲                     ▲ │                                 │   │
-        │    close, reset     │ │            a probe failed       │   │
-        ├─────────────────────┼─┘◄────────────────────────────────┘   │
-        └─────────────────────┴── probes succeeded ───────────────────┘
+               failures               recovery time over
+      CLOSED ────────────► OPEN ────────────────────────────► HALF_OPEN
+        ▲                  ▲                                   │     │
+        │                  └────────── a probe failed ─────────┘     │
+        └───────────────────────────── probes succeeded ─────────────┘
+
+Besides, it is opened and closed by hand from any state.
 
 A call that is let through holds a permit of the generation in which it was let through; the generation changes with
 every change of the state. What comes of a call of an earlier generation is counted and moves nothing, so that a slow
@@ -19,7 +20,6 @@ from __future__ import annotations
 import datetime
 import math
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from typing import NamedTuple
 from ..errors import CircuitOpenError, CircuitState
 from ..events import logger
 from ..retry.backoff import Backoff, within
+from ._window import CallWindow, TimeWindow
 
 __all__ = ["Change", "CircuitStats", "Machine", "Permit", "Rules"]
 
@@ -36,9 +37,6 @@ CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.H
 # loop gets round to them later still. Seconds for which such a result still counts as the probe's; without them a
 # server that only times out would never open the circuit again.
 GRACE = 1.0
-
-# How many pieces a window of time is kept in: what it counts is between 9/10 and the whole of its length.
-SLICES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,59 +94,6 @@ class Permit:
         self.generation = generation
         self.ends = ends
         self.by_hand = by_hand
-
-
-class CallWindow:
-    """The last *size* results."""
-
-    __slots__ = ("_results", "calls", "failures", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.clear()
-
-    def clear(self) -> None:
-        self._results: deque[bool] = deque()
-        self.calls = self.failures = 0
-
-    def add(self, failed: bool, now: float) -> None:
-        if self.calls == self.size:
-            self.failures -= self._results.popleft()
-        else:
-            self.calls += 1
-        self._results.append(failed)
-        self.failures += failed
-
-
-class TimeWindow:
-    """The results of the last *seconds*, counted in slices of that time, so that memory does not grow with traffic."""
-
-    __slots__ = ("_calls", "_failures", "_latest", "_width", "calls", "failures")
-
-    def __init__(self, seconds: float) -> None:
-        self._width = seconds / SLICES
-        self.clear()
-
-    def clear(self) -> None:
-        self._calls, self._failures = [0] * SLICES, [0] * SLICES
-        self._latest: int | None = None
-        self.calls = self.failures = 0
-
-    def add(self, failed: bool, now: float) -> None:
-        index = int(now // self._width)
-        latest = index if self._latest is None else self._latest
-        # A clock that stands or went back counts into the latest slice.
-        for passed in range(latest + 1, min(index, latest + SLICES) + 1):
-            place = passed % SLICES
-            self.calls -= self._calls[place]
-            self.failures -= self._failures[place]
-            self._calls[place] = self._failures[place] = 0
-        self._latest = max(index, latest)
-        place = self._latest % SLICES
-        self._calls[place] += 1
-        self.calls += 1
-        self._failures[place] += failed
-        self.failures += failed
 
 
 class Machine:
@@ -288,13 +233,13 @@ class Machine:
         return self._drawn(changes)
 
     def record_by_hand(self, failed: bool | None, now: float) -> Sequence[Change]:
-        """A call ended whose permit nobody kept: the oldest slot that was taken by hand is free again.
+        """A call ended whose permit nobody kept: the oldest slot that was taken by hand, and has not ended, is free again.
 
         :param failed: ``None`` counts nothing.
         """
         with self._lock:
             for probe in self._probes:
-                if probe.by_hand:
+                if probe.by_hand and probe.ends > now:
                     self._release(probe)
                     break
             if failed is None:
@@ -391,7 +336,7 @@ class Machine:
         fresh = iter(backoff()) if afresh else None
         with self._lock:
             # Who takes the iterator is alone with it; a generator that is running cannot be asked.
-            delays, self._delays = fresh or self._delays, None
+            delays, self._delays = self._delays if fresh is None else fresh, None
             self._epoch += afresh
             epoch = self._epoch
         following = None if delays is None else next(delays, None)

@@ -44,7 +44,7 @@ class AdaptiveDelay(Layer):
     def factor(self) -> float:
         """By how much a delay would be lengthened now."""
         rate = self._rate
-        return 1 / rate if rate * self.max_factor > 1 else self.max_factor
+        return min(1 / rate, self.max_factor) if rate > 0 else self.max_factor
 
     def reset(self) -> None:
         """Start again at a rate of 1."""

@@ -41,7 +41,7 @@ class _Queued:
 
 
 class _Taken:
-    """What an attempt took that is not settled.
+    """What an attempt took that may not have gone out yet.
 
     :ivar cost: in seconds of refilling.
     :ivar spare: how much of it can be given back: a bucket that has been fuller since would have run over by the rest.
@@ -112,6 +112,8 @@ class RateLimit(Layer):
         self._whole = self.burst * self._each
         if not (self._each > 0 and 0 < self._whole < math.inf):
             raise ValueError(f"rate must be one that a clock can measure, got {rate!r} in per={per!r} s with burst={self.burst!r}; give numbers nearer to 1")
+        # Seconds that are nothing. Without them roundings would hold up, or refuse, the last one of a burst.
+        self._slack = min(1e-6, self._each / 100)
         # A function has no method, and so no entry.
         self._costs: dict[str | None, float] = {}
         self._price: Callable[[Member], float] | None = None
@@ -127,6 +129,7 @@ class RateLimit(Layer):
         # The head waits by time, those behind it until they are woken.
         self._queue: OrderedDict[Attempt, _Queued] = OrderedDict()
         self._queued = 0.0
+        # What may still be given back, in the order of taking.
         self._taken: dict[Attempt, _Taken] = {}
         self._lock = threading.Lock()
 
@@ -157,7 +160,7 @@ class RateLimit(Layer):
                 goes_at = max(self._full_at, now) + self._queued - room
             else:
                 goes_at = self._full_at - room
-                if now >= goes_at:
+                if now + self._slack >= goes_at:
                     self._take(attempt, cost, now)
                     return None
             gives_up = math.inf if self.max_wait is None else now + self.max_wait
@@ -176,7 +179,7 @@ class RateLimit(Layer):
         with self._lock:
             is_first = next(iter(self._queue)) is attempt
             goes_at = self._full_at - queued.room
-            goes = is_first and now >= goes_at
+            goes = is_first and now + self._slack >= goes_at
             if goes:
                 self._take(attempt, queued.cost, now)
             elif is_first and goes_at <= queued.gives_up:
@@ -199,10 +202,9 @@ class RateLimit(Layer):
     def abandon(self, attempt: Attempt, now: float) -> None:
         with self._lock:
             wake = self._leave(attempt)
-            if attempt in self._taken:
-                if not attempt.sent:
-                    self._put_back(attempt, now)
-                del self._taken[attempt]
+            if attempt in self._taken and not attempt.sent:
+                self._put_back(attempt, now)
+            self._taken.pop(attempt, None)
         if wake is not None:
             wake()
 
@@ -218,13 +220,20 @@ class RateLimit(Layer):
     def _take(self, attempt: Attempt, cost: float, now: float) -> None:
         full_at = self._full_at
         missing = full_at - now if full_at > now else 0.0
-        # What was taken before this finds the bucket this full. The later it was taken the more it has to spare.
-        for taken in reversed(self._taken.values()):
-            if taken.spare <= missing:
+        taken = self._taken
+        # What went out since can no longer be given back, so that usually nothing is left to look at.
+        while taken:
+            last, entry = taken.popitem()
+            if not last.sent:
+                taken[last] = entry
                 break
-            taken.spare = missing
+        # What was taken before this finds the bucket this full. The later it was taken the more it has to spare.
+        for entry in reversed(taken.values()):
+            if entry.spare <= missing:
+                break
+            entry.spare = missing
         self._full_at = (full_at if full_at > now else now) + cost
-        self._taken[attempt] = _Taken(cost)
+        taken[attempt] = _Taken(cost)
 
     def _put_back(self, attempt: Attempt, now: float) -> None:
         """As if the attempt had never taken anything."""
@@ -245,18 +254,16 @@ class RateLimit(Layer):
                 break
 
     def _leave(self, attempt: Attempt) -> Callable[[], None] | None:
-        """Take *attempt* out of the queue. Returns what wakes the one that is now at the head instead of it."""
-        queued = self._queue.get(attempt)
+        """Take *attempt* out of the queue. Returns what wakes the head; one that waits by time already takes no notice."""
+        queued = self._queue.pop(attempt, None)
         if queued is None:
             return None
-        was_first = next(iter(self._queue)) is attempt
-        del self._queue[attempt]
         if not self._queue:
             # The sum of what is left is 0, whatever roundings say.
             self._queued = 0.0
             return None
         self._queued -= queued.cost
-        return next(iter(self._queue.values())).wake if was_first else None
+        return next(iter(self._queue.values())).wake
 
     def _too_long(self) -> str:
         return f"that is more than max_wait={self.max_wait:g} s"

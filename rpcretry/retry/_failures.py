@@ -41,8 +41,13 @@ def deadline_exceeded(operation: str, deadline: float, elapsed: float, attempts:
     return DeadlineExceeded(message, deadline=deadline, elapsed=elapsed, attempts=attempts)
 
 
-def give_up(operation: str, strategy: RetryStrategy | None, member: Member, error: Exception, reason: str, elapsed: float) -> Exception:
-    """What to raise for *error*, with which the call ends for *member*."""
+def give_up(operation: str, strategy: RetryStrategy | None, member: Member, error: Exception | None, reason: str, elapsed: float) -> Exception | None:
+    """What to raise for *error*, with which the call ends for *member*; ``None`` to return what it brought."""
+    if error is None:
+        if reason != "attempts" or strategy is None or not strategy.wrap:
+            return None
+        message = f"{operation}: gave up after {_tries(member.tries)} in {elapsed:.2f} s: no result was accepted"
+        return RetryExhaustedError(message, attempts=member.tries, elapsed=elapsed)
     if isinstance(error, (TransportError, HTTPStatusError, JsonRpcError, Refused, DeadlineExceeded)):
         # A caller reads from it what the server may have done, in whichever of the tries.
         error.delivery = member.delivery or Delivery.NOT_SENT

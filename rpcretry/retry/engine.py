@@ -22,11 +22,10 @@ from typing import Any, TypeAlias
 
 from ..context import CurrentAttempt
 from ..errors import ClientClosedError, DeadlineExceeded, Delivery, JsonRpcError, Refused, ResultValidationError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, logger, publish
+from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, hand, logger, publish
 from ..messages import fresh
 from ..outcome import Attempt, Member, Outcome, Parking, Rescue, Retry, Stop, Wait
 from ._failures import caused, deadline_exceeded, give_up, worse
-from .backoff import LONGEST
 from .fallback import Fallback
 from .policy import Policy
 
@@ -60,7 +59,7 @@ class Engine:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._attempt: Attempt | None = None
-        self.members: Sequence[Member] = ()
+        self.members: list[Member] = []
 
     @property
     def operation(self) -> str:
@@ -102,20 +101,16 @@ class Engine:
         """Start the clock. Returns when the first attempt must have ended."""
         self.started = now
         policy = self.policy
-        timeout = policy.timeout
-        if policy.deadline is None:
-            self._ends = math.inf
-            return math.inf if timeout is None else now + timeout
-        self._ends = now + policy.deadline
-        return self._limit(now)
+        self._ends = ends = math.inf if policy.deadline is None else now + policy.deadline
+        limit = ends if policy.timeout is None else now + policy.timeout
+        return limit if limit < ends else ends
 
     def begin(self, now: float) -> Step:
         """Admit the first attempt."""
-        self.open(now)
-        self.number = 0
-        self.members = self.make_members()
+        self.number, ends_by = 0, self.open(now)
+        self.members = members = self.make_members()
         self._pending: list[Member] = []
-        return self._launch(self.members, now)
+        return self._admit(self._new_attempt(1, members, ends_by), now)
 
     def _catch_up(self) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
@@ -124,13 +119,13 @@ class Engine:
         self.number = 1
         for member in self.members:
             member.tries = 1
-        return self._new_attempt(1, self.members, self.started)
+        return self._new_attempt(1, self.members, self._limit(self.started))
 
-    def _new_attempt(self, number: int, members: Sequence[Member], now: float) -> Attempt:
+    def _new_attempt(self, number: int, members: list[Member], ends_by: float) -> Attempt:
         policy = self.policy
         self._asked, self._waits = 0, False
-        self._attempt = Attempt(number, list(members), self._limit(now), self.operation, self.started, self._ends, policy.max_attempts, policy.told)
-        return self._attempt
+        self._attempt = attempt = Attempt(number, members, ends_by, self.operation, self.started, self._ends, policy.max_attempts, policy.told)
+        return attempt
 
     def _limit(self, now: float) -> float:
         timeout = self.policy.timeout
@@ -138,16 +133,11 @@ class Engine:
 
     # --- admission ---
 
-    def _launch(self, members: Sequence[Member], now: float) -> Step:
-        return self._admit(self._new_attempt(self.number + 1, members, now), now)
-
     def _admit(self, attempt: Attempt, now: float) -> Step:
         if now >= self._ends:
             return self._expire(attempt, now)
         gates = self.policy.gates
         while self._asked < len(gates):
-            attempt.ends_by = self._limit(now)
-            attempt.parking = None
             self._waits = True
             try:
                 wait = gates[self._asked].admit(attempt, now)
@@ -158,9 +148,6 @@ class Engine:
                 return self._hold(attempt, wait, now)
             self._waits = False
             self._asked += 1
-        if gates:
-            attempt.ends_by = self._limit(now)
-            attempt.parking = None
         attempt.sent = True
         self.number = attempt.number
         for member in attempt.members:
@@ -184,18 +171,30 @@ class Engine:
 
     def resume(self, now: float) -> Step:
         """The wait is over, by time or by a wake."""
-        if self._attempt is None:
+        attempt = self._attempt
+        if attempt is None:
             return self._advance(now)
+        attempt.parking, attempt.ends_by = None, self._limit(now)
         since, reason = self._held
         if now > since:
-            publish(self.policy.told, Waited(*self._attempt.so_far(now), now - since, reason))
-        return self._admit(self._attempt, now)
+            publish(self.policy.told, Waited(*attempt.so_far(now), now - since, reason))
+        return self._admit(attempt, now)
 
     # --- after the exchange ---
 
     def settle(self, outcomes: Sequence[Outcome], now: float) -> Step:
         """The attempt ended with one outcome for each of its members, in their order."""
         attempt = self._attempt or self._catch_up()
+        if len(self.members) == 1 and outcomes[0].error is None and self.policy.success_ends:
+            # The way of most calls, made short.
+            member, policy = self.members[0], self.policy
+            member.outcome, member.verdict = outcomes[0], OK
+            self._release(attempt, outcomes, now)
+            if self.number > 1:
+                publish(policy.told, CallSucceeded(*attempt.so_far(now)))
+            elif policy.successes_heard:
+                hand(policy.successes_heard, CallSucceeded(*attempt.so_far(now)))
+            return OK if policy.fallback is None else self._fall_back(policy.fallback, "ok", now)
         again: list[Member] = []
         for member, outcome in zip(attempt.members, outcomes, strict=True):
             verdict = self._verdict(attempt, member, outcome, now)
@@ -212,20 +211,23 @@ class Engine:
             member.due = longest
         if again:
             again = self._kept_whole(again)
-        while self._asked:
-            # Counted down first: an interrupt in the middle leaves just the others to be abandoned.
-            self._asked -= 1
-            layer = self.policy.gates[self._asked]
-            try:
-                layer.settle(attempt, outcomes, now)
-            except Exception:
-                logger.exception("%s.settle raised", type(layer).__name__)
-        self._attempt = None
+        self._release(attempt, outcomes, now)
         if again:
             self._pending += again
             self._announce(again, now)
         # A wait even where there is no delay, so that an async driver lets others have their turn.
         return Wait(min(map(BY_DUE, self._pending)), "backoff") if self._pending else self._conclude(now)
+
+    def _release(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
+        gates = self.policy.gates
+        while self._asked:
+            # Counted down first: an interrupt in the middle leaves just the others to be abandoned.
+            self._asked -= 1
+            try:
+                gates[self._asked].settle(attempt, outcomes, now)
+            except Exception:
+                logger.exception("%s.settle raised", type(gates[self._asked]).__name__)
+        self._attempt = None
 
     def _kept_whole(self, again: list[Member]) -> list[Member]:
         # What is repeated under one idempotency key must be the same body, so all of the call or nothing of it.
@@ -254,18 +256,7 @@ class Engine:
         if strategy is None:
             return Stop("error")
         try:
-            verdict = strategy.propose(member, outcome)
-            for layer in self.policy.judges:
-                if isinstance(verdict, Stop):
-                    break
-                judged = layer.judge(attempt, member, outcome, verdict, now)
-                if isinstance(judged, Stop):
-                    verdict = judged
-                elif not isinstance(judged, Retry):
-                    raise TypeError(f"{type(layer).__name__}.judge must return a Retry or a Stop, it returned {judged!r:.60}")
-                elif judged.delay > verdict.delay or judged.whole:
-                    delay = max(verdict.delay, min(judged.delay, LONGEST))
-                    verdict = Retry(delay, judged.reason, verdict.held or judged.held, verdict.whole or judged.whole)
+            return self.policy.judge(attempt, member, outcome, strategy.propose(member, outcome), now)
         except Refused as refusal:
             member.outcome = Outcome(error=caused(fresh(refusal), error))
             return Stop("refused")
@@ -273,7 +264,6 @@ class Engine:
             # A predicate, a backoff or a layer is broken. Its error is raised from the failure that it hid.
             member.outcome = Outcome(error=caused(problem, error))
             return Stop("error in the strategy")
-        return verdict
 
     def _late(self, member: Member, outcome: Outcome, now: float) -> Stop:
         late = deadline_exceeded(self.operation, self.policy.deadline or 0.0, now - self.started, self.number)
@@ -289,7 +279,7 @@ class Engine:
         # In the order of the call, whatever the order in which their delays ended.
         ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
         self._pending = [member for member in self._pending if member.due > now]
-        return self._launch(ready, now)
+        return self._admit(self._new_attempt(self.number + 1, ready, self._limit(now)), now)
 
     # --- the ends ---
 
@@ -331,10 +321,9 @@ class Engine:
         reason, error = "ok", None
         for member in self.members:
             verdict, outcome = member.verdict, member.outcome
-            if isinstance(verdict, Stop) and outcome is not None and outcome.error is not None:
+            if verdict is not OK and isinstance(verdict, Stop) and outcome is not None:
                 outcome.error = give_up(self.operation, policy.strategy, member, outcome.error, verdict.reason, now - self.started)
-                if error is None:
-                    error = outcome.error
+                error = error or outcome.error
                 reason = verdict.reason
         if error is not None:
             if policy.sinks or self.number > 1:

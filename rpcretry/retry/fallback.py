@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from .._check import callable_with, count, is_async_callable, number
 from ..outcome import Rescue
 
-__all__ = ["LAST_GOOD", "Fallback"]
+__all__ = ["LAST_GOOD", "Fallback", "needs_argument"]
 
 
 class LastGood(enum.Enum):
@@ -26,7 +26,11 @@ class LastGood(enum.Enum):
 
 
 LAST_GOOD: Final = LastGood.LAST_GOOD
-"""For :class:`Fallback`: the last result that the same call with the same arguments brought."""
+"""For :class:`Fallback`: the last result that the same call with the same arguments brought.
+
+A client's call is the same where client, method, params, ``_result`` and headers are: what one user may see is not given to
+another. Of the headers, an ``Idempotency-Key`` does not count; what a middleware adds is not seen.
+"""
 
 
 class _Kept(NamedTuple):
@@ -50,8 +54,10 @@ class Fallback:
     good result of the same call, and 0 where there is none. They are asked in their order until one answers. Where
     all fail, the exception of the last one is raised from the failure.
 
-    :param steps: values, callables, and :data:`LAST_GOOD`. A callable gets the failure, if it takes an argument; on
-        async clients and functions it may be ``async def``. To fall back to a callable, wrap it: ``lambda: function``.
+    :param steps: values, callables, and :data:`LAST_GOOD`. A callable that needs an argument gets the failure, one with defaults
+        for all of its parameters gets nothing; on async clients and functions it may be ``async def``. To fall back to a callable,
+        wrap it: ``lambda: function``. A value, and a last good result, is the same object each time: write ``list`` or
+        ``lambda: []`` for a new list.
     :param on: the exceptions that it stands in for, one class or any iterable of them.
     :param max_age: the oldest result in seconds that :data:`LAST_GOOD` gives; any where it is not given.
     :param size: how many results are kept for :data:`LAST_GOOD`; the longest unused go first.
@@ -105,6 +111,8 @@ class Fallback:
                 continue
             with self._lock:
                 kept = self._kept.get(key) if key is not None else None
+                if kept is not None and key is not None:
+                    self._kept.move_to_end(key)
             if kept is not None and (self.max_age is None or now - kept.at <= self.max_age):
                 yield Rescue(step.name, kept.get)
 
@@ -129,15 +137,21 @@ def _step(step: Any) -> _Step:
     if not callable(step):
         return _Step("value", lambda error: step)
     name, is_async = getattr(step, "__qualname__", None) or type(step).__name__, is_async_callable(step)
+    wanted = needs_argument(step)
+    callable_with("Fallback's callable", step, int(wanted), "it gets the failure, or nothing")
+    return _Step(name, step if wanted else lambda error: step(), is_async)
+
+
+def needs_argument(function: Callable[..., Any]) -> bool:
+    """Whether it is to be called with an argument: one that has a default is for somebody else, as in ``partial(prices.get, "EUR")``."""
     try:
-        inspect.signature(step).bind(None)
-    except TypeError:
-        callable_with("Fallback's callable", step, 0, "it gets the failure, or nothing")
-        return _Step(name, lambda error: step(), is_async)
-    except ValueError:
-        # Some builtins do not say what they take.
-        pass
-    return _Step(name, step, is_async)
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        # Builtins that do not say what they take: int, dict and the like make an empty value of nothing.
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    # *args may stand for a decorated function's.
+    return any(given.kind is given.VAR_POSITIONAL or (given.kind in positional and given.default is given.empty) for given in parameters)
 
 
 def _classes(on: object) -> tuple[type[Exception], ...]:

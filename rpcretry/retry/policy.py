@@ -6,6 +6,8 @@ import copy
 from collections.abc import Sequence
 
 from ..events import AttemptStarted, CallSucceeded, LoggingSink, Sink, log_event, wants
+from ..outcome import Attempt, Member, Outcome, Retry, Stop
+from .backoff import LONGEST
 from .fallback import Fallback
 from .layer import Layer
 from .strategy import RetryStrategy
@@ -18,13 +20,28 @@ class Policy:
 
     :ivar sinks: those of the user.
     :ivar told: those, and the usual log unless one of them is a log.
+    :ivar max_attempts: how many tries a request gets at the most; ``None`` without a known limit.
     :ivar quick: whether a first attempt that succeeds concerns nobody but the caller.
     :ivar starts_heard: whether a sink wants to know of each attempt.
-    :ivar successes_heard: whether a sink wants to know of each success.
+    :ivar successes_heard: the sinks that want to know of each success.
     :ivar success_ends: whether no strategy looks at successes.
     """
 
-    __slots__ = ("deadline", "fallback", "gates", "judges", "quick", "sinks", "starts_heard", "strategy", "success_ends", "successes_heard", "timeout", "told")
+    __slots__ = (
+        "deadline",
+        "fallback",
+        "gates",
+        "judges",
+        "max_attempts",
+        "quick",
+        "sinks",
+        "starts_heard",
+        "strategy",
+        "success_ends",
+        "successes_heard",
+        "timeout",
+        "told",
+    )
 
     def __init__(
         self,
@@ -42,16 +59,30 @@ class Policy:
         self.sinks = tuple(sinks)
         self.told: tuple[Sink, ...] = self.sinks if any(isinstance(sink, LoggingSink) for sink in sinks) else (*self.sinks, log_event)
         self.starts_heard = any(wants(sink, AttemptStarted) for sink in sinks)
-        self.successes_heard = any(wants(sink, CallSucceeded) for sink in sinks)
+        self.successes_heard = tuple(sink for sink in sinks if wants(sink, CallSucceeded))
         self.gates = tuple(layer for layer in layers if _overrides(layer, "admit", "settle", "abandon"))
         self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
+        self.max_attempts = 1 if strategy is None else strategy.max_attempts
         self.success_ends = strategy is None or strategy.ignores_success
         self.quick = not (self.gates or self.starts_heard or self.successes_heard or not self.success_ends or (fallback is not None and fallback.remembers))
 
-    @property
-    def max_attempts(self) -> int | None:
-        """How many tries a request gets at the most; ``None`` without a known limit."""
-        return 1 if self.strategy is None else self.strategy.max_attempts
+    def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry | Stop, now: float) -> Retry | Stop:
+        """What the layers make of the strategy's verdict: longer delays, or a stop, never the reverse.
+
+        :raises Refused: from a layer that does not pay for it.
+        """
+        for layer in self.judges:
+            if isinstance(verdict, Stop):
+                break
+            judged = layer.judge(attempt, member, outcome, verdict, now)
+            if isinstance(judged, Stop):
+                verdict = judged
+            elif not isinstance(judged, Retry):
+                raise TypeError(f"{type(layer).__name__}.judge must return a Retry or a Stop, it returned {judged!r:.60}")
+            elif judged.delay > verdict.delay or judged.whole:
+                delay = max(verdict.delay, min(judged.delay, LONGEST))
+                verdict = Retry(delay, judged.reason, verdict.held or judged.held, verdict.whole or judged.whole)
+        return verdict
 
     def limited(self, timeout: float | None, deadline: float | None) -> Policy:
         """The same with other limits."""

@@ -1,0 +1,66 @@
+"""What a failure rate is counted over: the last calls, or those of the last seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["CallWindow", "TimeWindow"]
+
+# How many pieces a window of time is kept in: what it counts is between 9/10 and the whole of its length.
+SLICES = 10
+
+
+class CallWindow:
+    """The last *size* results."""
+
+    __slots__ = ("_results", "calls", "failures", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.clear()
+
+    def clear(self) -> None:
+        self._results: deque[bool] = deque()
+        self.calls = self.failures = 0
+
+    def add(self, failed: bool, now: float) -> None:
+        if self.calls == self.size:
+            self.failures -= self._results.popleft()
+        else:
+            self.calls += 1
+        self._results.append(failed)
+        self.failures += failed
+
+
+class TimeWindow:
+    """The results of the last *seconds*, counted in slices of that time, so that memory does not grow with traffic."""
+
+    __slots__ = ("_calls", "_failures", "_latest", "_width", "calls", "failures")
+
+    def __init__(self, seconds: float) -> None:
+        self._width = seconds / SLICES
+        self.clear()
+
+    def clear(self) -> None:
+        self._calls, self._failures = [0] * SLICES, [0] * SLICES
+        self._latest: int | None = None
+        self.calls = self.failures = 0
+
+    def add(self, failed: bool, now: float) -> None:
+        index = int(now // self._width)
+        latest = self._latest
+        if latest is None:
+            latest = self._latest = index
+        # A clock that stands or went back counts into the latest slice.
+        if index > latest:
+            for passed in range(latest + 1, min(index, latest + SLICES) + 1):
+                place = passed % SLICES
+                self.calls -= self._calls[place]
+                self.failures -= self._failures[place]
+                self._calls[place] = self._failures[place] = 0
+            latest = self._latest = index
+        place = latest % SLICES
+        self._calls[place] += 1
+        self.calls += 1
+        self._failures[place] += failed
+        self.failures += failed
