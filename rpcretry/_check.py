@@ -57,6 +57,15 @@ def count(name: str, value: object, *, least: int = 0) -> int:
     return value
 
 
+def text(name: str, value: object) -> str:
+    """Refuse what is no str, or an empty one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, got {type(value).__name__} {value!r:.60}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+    return value
+
+
 def plain_callable_with(name: str, value: object, arguments: int, fix: str) -> None:
     """The same, and refuse what would return a coroutine or a generator: it decides, and is never awaited."""
     if inspect.iscoroutinefunction(value) or inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ..retry.layer import Layer
 from ..retry.strategy import RetryStrategy
 from .adaptive import AdaptiveDelay
-from .breaker import CircuitBreaker
+from .breaker import Circuit, CircuitBreaker, CircuitStats
 from .budget import RetryBudget
 from .concurrency import ConcurrencyLimit
 from .idempotency import Idempotency
@@ -17,7 +17,9 @@ from .retry_after import RetryAfter
 
 __all__ = [
     "AdaptiveDelay",
+    "Circuit",
     "CircuitBreaker",
+    "CircuitStats",
     "ConcurrencyLimit",
     "Idempotency",
     "RateLimit",

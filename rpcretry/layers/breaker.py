@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
-from .._check import count, is_async_callable, number, plain_callable_with
+from .._check import count, is_async_callable, number, plain_callable_with, text
 from ..errors import CircuitOpenError
 from ..events import Sink
 from ..outcome import Attempt, Member, Outcome, Wait
@@ -78,8 +78,7 @@ class CircuitBreaker(Circuit, Layer):
         listeners: Sink | Iterable[Sink] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, got {type(name).__name__} {name!r:.60}; write CircuitBreaker('name', ...)")
+        text("name", name)
         plain_callable_with("clock", clock, 0, "pass time.monotonic")
         rules = _rules(failure_threshold, recovery_timeout, half_open_max_calls, success_threshold, failure_rate, window, minimum_calls)
         super().__init__(name, Common(rules, Verdicts(failure_on), clock), keyed=key is not None)

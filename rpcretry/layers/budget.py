@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from .._check import number
+from .._check import number, text
 from ..errors import BudgetExhaustedError
 from ..events import BudgetRefused
 from ..outcome import Attempt, Member, Outcome, Retry, Stop
@@ -44,9 +44,7 @@ class RetryBudget(Layer):
             raise ValueError(f"cost must be at most the capacity, {capacity!r}, got {cost!r}: no retry could ever be paid for; raise capacity")
         # Without one it would run dry sometime and stay so.
         self.refund = float(number("refund", refund, above=0))
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, got {type(name).__name__} {name!r:.60}")
-        self.name = name
+        self.name = text("name", name)
         self._enough = self.cost * NEARLY
         self._level = self.capacity
         self._spent: set[Member] = set()

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from .._check import count, seconds
+from .._check import count, seconds, text
 from ..errors import LimitReachedError
 from ..outcome import Attempt, Outcome, Wait
 from ..retry.layer import Layer
@@ -35,9 +35,7 @@ class ConcurrencyLimit(Layer):
         self.limit = count("limit", limit, least=1)
         self.max_waiting = None if max_waiting is None else count("max_waiting", max_waiting)
         self.max_wait = seconds("max_wait", max_wait)
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, got {type(name).__name__} {name!r:.60}")
-        self.name = name
+        self.name = text("name", name)
         # Those that are out, and those that were granted a place and are about to hear of it.
         self._inside: set[Attempt] = set()
         # As long as somebody is in it every place is taken. Each with its wake, and the time when it gives up.

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from .._check import callable_with, count, number, plain_callable_with, seconds
+from .._check import callable_with, count, number, plain_callable_with, seconds, text
 from ..errors import LimitReachedError
 from ..messages import check_method
 from ..outcome import Attempt, Member, Outcome, Wait
@@ -103,9 +103,7 @@ class RateLimit(Layer):
         self.burst = max(1.0, self.rate) if burst is None else float(number("burst", burst, above=0))
         self.max_waiting = None if max_waiting is None else count("max_waiting", max_waiting)
         self.max_wait = seconds("max_wait", max_wait)
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a str, got {type(name).__name__} {name!r:.60}")
-        self.name = name
+        self.name = text("name", name)
         callable_with("clock", clock, 0, "pass time.monotonic")
         self.clock = clock
         self._each = self.per / self.rate

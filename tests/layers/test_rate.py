@@ -345,6 +345,16 @@ def test_tokens_come_back_only_for_what_never_went_out() -> None:
     assert is_empty(limit)
 
 
+def test_what_went_out_is_not_looked_at_again() -> None:
+    """However many are in flight, an admission looks at those alone that may still come back."""
+    limit = RateLimit(1, burst=50)
+    for _ in range(50):
+        attempt = one()
+        ask(limit, attempt, 0.0)
+        attempt.sent = True
+    assert list(limit._taken) == [attempt]
+
+
 def test_tokens_come_back_also_after_a_while() -> None:
     limit = RateLimit(1, burst=2)
     first, second = one(), one()
