@@ -59,7 +59,7 @@ class Engine:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._attempt: Attempt | None = None
-        self.members: list[Member] = []
+        self.members: Sequence[Member] = ()
 
     @property
     def operation(self) -> str:
@@ -115,11 +115,11 @@ class Engine:
     def _catch_up(self) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
         self._pending = []
-        self.members = self.make_members()
+        self.members = members = self.make_members()
         self.number = 1
-        for member in self.members:
+        for member in members:
             member.tries = 1
-        return self._new_attempt(1, self.members, self._limit(self.started))
+        return self._new_attempt(1, members, self._limit(self.started))
 
     def _new_attempt(self, number: int, members: list[Member], ends_by: float) -> Attempt:
         policy = self.policy
@@ -136,24 +136,25 @@ class Engine:
     def _admit(self, attempt: Attempt, now: float) -> Step:
         if now >= self._ends:
             return self._expire(attempt, now)
-        gates = self.policy.gates
-        while self._asked < len(gates):
-            self._waits = True
-            try:
-                wait = gates[self._asked].admit(attempt, now)
-            except Exception as problem:
+        policy = self.policy
+        for admit in policy.admits[self._asked :]:
+            if admit is not None:
+                self._waits = True
+                try:
+                    wait = admit(attempt, now)
+                except Exception as problem:
+                    self._waits = False
+                    return self._refuse(attempt, fresh(problem) if isinstance(problem, Refused) else problem, now)
+                if wait is not None:
+                    return self._hold(attempt, wait, now)
                 self._waits = False
-                return self._refuse(attempt, fresh(problem) if isinstance(problem, Refused) else problem, now)
-            if wait is not None:
-                return self._hold(attempt, wait, now)
-            self._waits = False
             self._asked += 1
         attempt.sent = True
         self.number = attempt.number
         for member in attempt.members:
             member.tries += 1
-        if self.policy.starts_heard:
-            publish(self.policy.told, AttemptStarted(*self._so_far(now)))
+        if policy.starts_heard:
+            publish(policy.told, AttemptStarted(*self._so_far(now)))
         return attempt
 
     def _hold(self, attempt: Attempt, wait: Wait, now: float) -> Step:
@@ -219,14 +220,13 @@ class Engine:
         return Wait(min(map(BY_DUE, self._pending)), "backoff") if self._pending else self._conclude(now)
 
     def _release(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
-        gates = self.policy.gates
-        while self._asked:
+        for layer in self.policy.settlers:
             # Counted down first: an interrupt in the middle leaves just the others to be abandoned.
             self._asked -= 1
             try:
-                gates[self._asked].settle(attempt, outcomes, now)
+                layer.settle(attempt, outcomes, now)
             except Exception:
-                logger.exception("%s.settle raised", type(gates[self._asked]).__name__)
+                logger.exception("%s.settle raised", type(layer).__name__)
         self._attempt = None
 
     def _kept_whole(self, again: list[Member]) -> list[Member]:

@@ -21,6 +21,10 @@ class Policy:
     :ivar sinks: those of the user.
     :ivar told: those, and the usual log unless one of them is a log.
     :ivar max_attempts: how many tries a request gets at the most; ``None`` without a known limit.
+    :ivar gates: the layers that concern themselves with attempts, from the outermost to the innermost.
+    :ivar admits: what each of them says before an attempt goes out, ``None`` for nothing.
+    :ivar settlers: the same layers, from the innermost to the outermost.
+    :ivar judges: the layers that concern themselves with retries, from the innermost to the outermost.
     :ivar quick: whether a first attempt that succeeds concerns nobody but the caller.
     :ivar starts_heard: whether a sink wants to know of each attempt.
     :ivar successes_heard: the sinks that want to know of each success.
@@ -28,12 +32,14 @@ class Policy:
     """
 
     __slots__ = (
+        "admits",
         "deadline",
         "fallback",
         "gates",
         "judges",
         "max_attempts",
         "quick",
+        "settlers",
         "sinks",
         "starts_heard",
         "strategy",
@@ -61,6 +67,8 @@ class Policy:
         self.starts_heard = any(wants(sink, AttemptStarted) for sink in sinks)
         self.successes_heard = tuple(sink for sink in sinks if wants(sink, CallSucceeded))
         self.gates = tuple(layer for layer in layers if _overrides(layer, "admit", "settle", "abandon"))
+        self.admits = tuple(layer.admit if _overrides(layer, "admit") else None for layer in self.gates)
+        self.settlers = self.gates[::-1]
         self.judges = tuple(layer for layer in reversed(layers) if _overrides(layer, "judge"))
         self.max_attempts = 1 if strategy is None else strategy.max_attempts
         self.success_ends = strategy is None or strategy.ignores_success

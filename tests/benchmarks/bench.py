@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import backoff
+import opnieuw
 import pjrpc.client
 import pjrpc.client.retry
 import requests
+import stamina
+import tenacity
 
 import rpcretry
 import rpcretry.backends.aiohttp
 import rpcretry.backends.requests
+import rpcretry.functions
 from rpcretry.retry import ExponentialBackoff, RetryStrategy
 from rpcretry.transport import Exchange, Reply
 
@@ -131,6 +136,68 @@ def null_calls(rows: Rows, scale: float, rounds: int) -> None:
     loop.close()
 
 
+def layered_calls(rows: Rows, scale: float, rounds: int) -> None:
+    client = rpcretry.Client(
+        Null(), retry_strategy=STRATEGY, deadline=5, layers=[rpcretry.RetryBudget(), rpcretry.CircuitBreaker()], on_event=rpcretry.RetryMetrics()
+    )
+    peer = PeerNull(middlewares=[pjrpc.client.retry.RetryMiddleware(PEER_STRATEGY)])
+    measured = in_turns(looped(lambda: client.call("sum", 1, 2)), looped(lambda: peer.call("sum", 1, 2)), int(8_000 * scale), rounds)
+    rows.append(("f  all layers, sync, vs pjrpc's retry", *measured, 0.7))
+
+
+def nothing() -> None:
+    pass
+
+
+async def nothing_async() -> None:
+    pass
+
+
+def functions(rows: Rows, scale: float, rounds: int) -> None:
+    """What a decorator adds to a call of a function that does nothing and succeeds."""
+    count = int(50_000 * scale)
+    sync: dict[str, Any] = {
+        "bare": nothing,
+        "rpcretry": rpcretry.functions.retry(nothing),
+        "backoff": backoff.on_exception(backoff.expo, OSError, max_tries=3)(nothing),
+        "opnieuw": opnieuw.retry(retry_on_exceptions=OSError, max_calls_total=3, retry_window_after_first_call_in_seconds=10)(nothing),
+        "stamina": stamina.retry(on=OSError, attempts=3)(nothing),
+        "tenacity": tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_exponential_jitter())(nothing),
+    }
+    loop = asyncio.new_event_loop()
+    awaited: dict[str, Any] = {
+        "bare": nothing_async,
+        "rpcretry": rpcretry.functions.retry(nothing_async),
+        "backoff": backoff.on_exception(backoff.expo, OSError, max_tries=3)(nothing_async),
+        "opnieuw": opnieuw.retry_async(retry_on_exceptions=OSError, max_calls_total=3, retry_window_after_first_call_in_seconds=10)(nothing_async),
+        "stamina": stamina.retry(on=OSError, attempts=3)(nothing_async),
+        "tenacity": tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_exponential_jitter())(nothing_async),
+    }
+    for kind, wrapped, run, most in (("sync", sync, looped, 1.0), ("async", awaited, lambda function: on(loop, function), 1.5)):
+        added = overheads({name: run(function) for name, function in wrapped.items()}, count, rounds)
+        ours = added.pop("rpcretry")
+        print(f"e  @retry on a function that does nothing, {kind}: adds {ours * 1e6:.2f} us (target {most:.1f})")
+        for name, theirs in added.items():
+            rows.append((f"e  @retry, {kind}, adds, vs {name}", ours, theirs, ours / theirs, 1.0))
+    loop.close()
+
+
+def overheads(runs: dict[str, Callable[[int], float]], count: int, rounds: int) -> dict[str, float]:
+    """Median seconds that each adds to a bare call, measured in turns."""
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run(count // 10 + 1)
+    gc.collect()
+    for _ in range(rounds):
+        bare = runs["bare"](count)
+        for name, run in runs.items():
+            if name != "bare":
+                # Slow ones get fewer calls; all of them are long against the clock.
+                some = count if name == "rpcretry" else count // 10 + 1
+                samples[name].append(run(some) / some - bare / count)
+    return {name: statistics.median(values) for name, values in samples.items() if values}
+
+
 def over_requests(rows: Rows, url: str, scale: float, rounds: int) -> None:
     with rpcretry.backends.requests.Client(url, retry_strategy=STRATEGY) as client, requests.Session() as session:
 
@@ -186,11 +253,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many calls, relative to the usual number")
     parser.add_argument("--rounds", type=int, default=31, help="how many rounds each comparison takes")
-    parser.add_argument("--only", default="abcd", help="which comparisons: letters of the table")
+    parser.add_argument("--only", default="abcdef", help="which comparisons: letters of the table")
     given = parser.parse_args()
     rows: Rows = []
     if "a" in given.only:
         null_calls(rows, given.scale, given.rounds)
+    if "e" in given.only:
+        functions(rows, given.scale, given.rounds)
+    if "f" in given.only:
+        layered_calls(rows, given.scale, given.rounds)
     with served() as url:
         if "b" in given.only:
             over_requests(rows, url, given.scale, given.rounds)
