@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from ._check import is_async_callable
 from .errors import CircuitState, RetryExhaustedError
 
 __all__ = [
@@ -156,7 +157,7 @@ logger.addHandler(logging.NullHandler())
 
 class LoggingSink:
     """Logs each retry (WARNING), each success after a retry (INFO) and each call that was given up after
-    one (ERROR), and what circuit breakers and fallbacks did (WARNING). Every client has one; the logger
+    one (ERROR), and what circuit breakers, retry budgets and fallbacks did (WARNING). Every client has one; the logger
     ``rpcretry`` says what becomes of the lines.
 
     :param target: the logger to use.
@@ -180,7 +181,10 @@ class LoggingSink:
             text = repr(failure)
             self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %s", event.operation, event.attempt, event.elapsed, event.reason, text)
         elif isinstance(event, FallbackUsed):
-            self.logger.warning("%s: failed, and falls back to %s", event.operation, event.reason)
+            # Without a retry no other line names the failure.
+            self.logger.warning("%s: failed, and falls back to %s: %s", event.operation, event.reason, repr(event.error))
+        elif isinstance(event, BudgetRefused):
+            self.logger.warning("%s: attempt %d is the last, retry budget %s has %.3g tokens left", event.operation, event.attempt, event.reason, event.level)
         elif isinstance(event, BreakerChanged):
             self.logger.warning("circuit breaker %s: %s, was %s (%s)", event.name, event.state.value, event.previous.value, event.reason)
 
@@ -216,8 +220,20 @@ def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
     for sink in sinks:
         if not callable(sink):
             raise TypeError(f"on_event must be a callable that takes an event, or several, got {type(sink).__name__} {sink!r:.60}")
-        if inspect.iscoroutinefunction(sink):
-            raise TypeError(f"on_event must be a plain function, got {sink!r:.60}, which nobody would await; have it call loop.create_task")
         if isinstance(sink, type):
             raise TypeError(f"on_event must be an instance, got the class {sink.__name__}; write on_event={sink.__name__}()")
+        if is_async_callable(sink):
+            raise TypeError(f"on_event must be a plain function, got {sink!r:.60}, which nobody would await; have it call loop.create_task")
+        if inspect.isgeneratorfunction(sink) or inspect.isasyncgenfunction(sink):
+            raise TypeError(f"on_event must be a plain function, got the generator function {sink!r:.60}, which would do nothing; write no yield")
+        _check_wants(sink)
     return sinks
+
+
+def _check_wants(sink: Sink) -> None:
+    # A mock has an attribute of any name; a mistake looks like a collection or a class.
+    chosen = getattr(sink, "wants", None)
+    classes: tuple[Any, ...] = chosen if isinstance(chosen, tuple) else (chosen,)
+    wrong = isinstance(chosen, (list, set, frozenset, type)) or (isinstance(chosen, tuple) and not all(isinstance(cls, type) for cls in classes))
+    if wrong:
+        raise TypeError(f"on_event: wants of {type(sink).__name__} must be a tuple of record classes, got {chosen!r:.80}; write wants = (CallFailed,)")

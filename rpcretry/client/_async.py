@@ -197,7 +197,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """
         return drive(
-            self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, None, _idempotency_key, notify=True), self._shared
+            self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, UNSET, _idempotency_key, notify=True), self._shared
         )
 
     @property

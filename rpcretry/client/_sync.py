@@ -193,7 +193,7 @@ class Client(ClientCore[Backend]):
 
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """
-        call = self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, None, _idempotency_key, notify=True)
+        call = self._method_call(method, args, params, _retry_strategy, _timeout, _deadline, _headers, UNSET, UNSET, _idempotency_key, notify=True)
         drive(call, self._shared)
 
     @property

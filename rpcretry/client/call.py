@@ -19,7 +19,7 @@ from ..outcome import Attempt, Member, Outcome, Rescue, Stop, Wait
 from ..retry._failures import worse
 from ..retry.engine import OK, Engine, Step
 from ..transport import NO_HEADERS, Exchange, Headers, Reply
-from .keys import with_key
+from .keys import HEADER, told_apart, with_key
 from .options import Options
 
 __all__ = ["BatchCall", "Call", "SingleCall"]
@@ -50,24 +50,25 @@ class Answer(Outcome):
 class Call(Engine, abc.ABC):
     """What both kinds of call share."""
 
-    __slots__ = ("_options", "_reader")
+    __slots__ = ("_options", "_reader", "_recalled")
 
     unit = Exchange
+    _recalled: list[Hashable]
 
     def __init__(self, options: Options, reader: Reader) -> None:
         self.policy = options.policy
         self._attempt = None
-        self.members = []
+        self.members = ()
         self._options = options
         self._reader = reader
 
     def start(self, now: float) -> Order:
         """The first step."""
-        return self._order(self.begin(now))
+        return self._order(self.begin(now), now)
 
     def go_on(self, now: float) -> Order:
         """The step after a wait."""
-        return self._order(self.resume(now))
+        return self._order(self.resume(now), now)
 
     @abc.abstractmethod
     def received(self, reply: Reply, now: float) -> Order:
@@ -86,12 +87,20 @@ class Call(Engine, abc.ABC):
         """What to send for *attempt*."""
 
     def recall_key(self, member: Member) -> Hashable | None:
-        request = self.members[member.index].request
-        if request is None:
-            return None
-        params = b"" if request._params is UNSET else self._reader.codec.dumps(request._params)
-        # What one call asks to be validated into a type is no result for another.
-        return request._method, params, self._options.convert
+        fallback = self.policy.fallback
+        return self._recalled[member.index] if fallback is not None and fallback.remembers else None
+
+    def _recalls(self, requests: Sequence[Request]) -> list[Hashable]:
+        # Worked out with the body: params that are changed later are not those that the result is for.
+        fallback, options, dumps = self.policy.fallback, self._options, self._reader.codec.dumps
+        if fallback is None or not fallback.remembers:
+            return []
+        # One fallback may serve several clients, and one client several users, who may not see each other's results. What
+        # one call asks to be validated into a type is no result for another.
+        headers = {name.lower(): value for name, value in options.headers.items()} if options.headers is not None else {}
+        headers.pop(HEADER.lower(), None)
+        where = (self._reader, frozenset(headers.items()), options.convert)
+        return [(*where, request._method, b"" if request._params is UNSET else dumps(request._params)) for request in requests]
 
     def stand_in(self, member: Member, value: Any) -> Response[Any]:
         id = member.request._id if member.request is not None else None
@@ -109,13 +118,32 @@ class Call(Engine, abc.ABC):
         except ResultValidationError as problem:
             problem.headers = Headers(reply.headers)
             raise
+        except Exception as problem:
+            # A mistake in a validator of the user's is no failure of the server, which has done its work: nothing to try again.
+            message = f"the result of {request._method!r} could not be validated: its type's validator raised {type(problem).__name__}"
+            error = ResultValidationError(message, result=value, status=reply.status)
+            error.headers = Headers(reply.headers)
+            try:
+                raise error from problem
+            finally:
+                # Its traceback holds this frame.
+                del error
 
-    def _order(self, step: Step) -> Order:
-        return self.exchange(step) if type(step) is Attempt else step
+    def _order(self, step: Step, now: float) -> Order:
+        if type(step) is not Attempt:
+            return step
+        try:
+            return self.exchange(step)
+        except Exception as problem:
+            # Where the key of a batch that shrank comes from is broken. It never went out, and what went before is not lost.
+            step.sent = False
+            for member in step.members:
+                member.tries -= 1
+            return self._order(self._refuse(step, problem, now), now)
 
     def _problem(self, problem: Exception, reply: object) -> Exception:
         if not isinstance(reply, Reply):
-            return TypeError(f"a backend's exchange must return a Reply, it returned {type(reply).__name__} {reply!r:.60}")
+            return TypeError(f"a backend's exchange, and a middleware, must return a Reply, it returned {type(reply).__name__} {reply!r:.60}")
         if not isinstance(reply.body, bytes) or not isinstance(reply.status, int):
             return TypeError(f"a Reply must have bytes as body and an int as status, got {type(reply.body).__name__} and {type(reply.status).__name__}")
         if isinstance(problem, JsonRpcError):
@@ -128,7 +156,7 @@ class Call(Engine, abc.ABC):
         taken = [(member.outcome or Outcome(), member.tries) for member in self.members]
         for member in self.members:
             member.outcome = None
-        self.members = []
+        self.members = ()
         return taken
 
 
@@ -144,7 +172,7 @@ class SingleCall(Call):
         # Not through super(): this is the way of every call.
         self.policy = options.policy
         self._attempt = None
-        self.members = []
+        self.members = ()
         self._options = options
         self._reader = reader
         self._request = request
@@ -167,8 +195,10 @@ class SingleCall(Call):
             ends_by = self.open(now)
             if ends_by > now:
                 return self._exchange(ends_by)
+        if self.policy.fallback is not None:
+            self._recalled = self._recalls((self._request,))
         step = self.begin(now)
-        return self._exchange(step.ends_by) if type(step) is Attempt else self._order(step)
+        return self._exchange(step.ends_by) if type(step) is Attempt else self._order(step, now)
 
     def exchange(self, attempt: Attempt) -> Exchange:
         return self._exchange(attempt.ends_by)
@@ -191,10 +221,10 @@ class SingleCall(Call):
         if self.policy.quick and self._attempt is None:
             return OK
         step = self.settle((Answer(self._id, self._value, reply),), now)
-        return OK if step is OK else self._order(step)
+        return OK if step is OK else self._order(step, now)
 
     def failed(self, problem: Exception, now: float) -> Order:
-        return self._order(self.settle((Outcome(UNSET, problem),), now))
+        return self._order(self.settle((Outcome(UNSET, problem),), now), now)
 
     def result(self) -> Any:
         if not self.members:
@@ -202,7 +232,7 @@ class SingleCall(Call):
             if self._raw:
                 return Response(self._id, self._value, status=self._reply.status, headers=self._reply.headers)
             return self._value
-        (member,), self.members = self.members, []
+        (member,), self.members = self.members, ()
         # The exception's traceback holds the driver's frame, which holds this call: it must let go of it.
         outcome, member.outcome = member.outcome or Outcome(), None
         error, tries = outcome.error, member.tries
@@ -214,7 +244,7 @@ class SingleCall(Call):
             finally:
                 del error, outcome, member
         if not self._raw:
-            return outcome.result
+            return self._value if type(outcome) is Answer else outcome.result
         response: Response[Any] = outcome.value
         response._attempts = tries
         return response
@@ -229,8 +259,12 @@ class BatchCall(Call):
         super().__init__(options, reader)
         self._requests = requests
         self._fragments = [encode_request(reader.codec, request) for request in requests]
+        self._recalled = self._recalls(requests)
         self._sent: Exchange | None = None
         self._keys: dict[tuple[int, ...], str] = {}
+        if options.key is not None:
+            # A source that fails does so before anything else is done, as it does for a single call.
+            self._key(tuple(range(len(requests))))
 
     @property
     def operation(self) -> str:
@@ -251,7 +285,9 @@ class BatchCall(Call):
         # One for each body: a server that knows the key gives the answer to the body that it came with.
         if chosen not in self._keys and self._options.key is not None:
             key = self._options.key(BatchRequest(*(self._requests[index] for index in chosen)))
-            self._keys[chosen] = f"{key}-{len(self._keys) + 1}" if key in self._keys.values() else key
+            if key in self._keys.values():
+                key = told_apart(key, chosen)
+            self._keys[chosen] = key
         return self._keys[chosen]
 
     def received(self, reply: Reply, now: float) -> Order:
@@ -263,7 +299,7 @@ class BatchCall(Call):
         except Exception as problem:
             return self.failed(self._problem(problem, reply), now)
         outcomes = [self._outcome(request, value, reply) for request, value in zip(sent.requests, values, strict=True)]
-        return self._order(self.settle(outcomes, now))
+        return self._order(self.settle(outcomes, now), now)
 
     def _outcome(self, request: Request, value: Any, reply: Reply) -> Outcome:
         if isinstance(value, Exception):
@@ -277,7 +313,7 @@ class BatchCall(Call):
 
     def failed(self, problem: Exception, now: float) -> Order:
         count = len(self._sent.requests) if self._sent is not None else 0
-        return self._order(self.settle([Outcome(UNSET, problem if index == 0 else fresh(problem)) for index in range(count)], now))
+        return self._order(self.settle([Outcome(UNSET, problem if index == 0 else fresh(problem)) for index in range(count)], now), now)
 
     def result(self) -> BatchResponse:
         taken = self._take()

@@ -12,7 +12,7 @@ from ..retry.fallback import needs_argument
 from ..transport import Headers
 from .headers import as_headers, merged
 
-__all__ = ["HEADER", "IdempotencyKey", "KeySource", "as_key_source", "with_key"]
+__all__ = ["HEADER", "IdempotencyKey", "KeySource", "as_key_source", "told_apart", "with_key"]
 
 HEADER = "Idempotency-Key"
 
@@ -51,10 +51,22 @@ def with_key(headers: Headers | None, key: str) -> Headers:
     return merged(headers, field) or field
 
 
+def told_apart(key: str, chosen: tuple[int, ...]) -> str:
+    """Another key for a part of the batch whose key is *key*.
+
+    It comes from the places of its members, so that a program that was started again and repeats the batch under a key of
+    its own gets the same ones.
+    """
+    return f"{key}-{uuid.uuid5(uuid.NAMESPACE_OID, repr(chosen))}"
+
+
 def _checked(name: str, key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"{name} must be a str, got {type(key).__name__}; write str(...) around it")
     if not key:
         raise ValueError(f"{name} must not be empty")
+    if not key.isascii():
+        # requests writes Latin-1 and aiohttp UTF-8: to a server they would be two keys.
+        raise ValueError(f"{name} holds characters beyond ASCII, which HTTP libraries write each in their own way; write it in ASCII")
     as_headers(name, {HEADER: key})
     return key

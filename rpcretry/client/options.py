@@ -43,8 +43,9 @@ class ClientOptions(TypedDict, total=False):
     :ivar layers: further :class:`~rpcretry.retry.Layer` objects, from the outermost to the innermost.
     :ivar fallback: a :class:`~rpcretry.Fallback` that stands in for the results of calls that failed.
     :ivar idempotency_key: ``True`` to send a random ``Idempotency-Key`` header, new for each call and the same for all attempts
-        of it, or a callable that returns one, with the request or without arguments. What the server may have executed is then
-        repeated for every method, so it has to know such keys.
+        of it, or a callable that returns one, in ASCII; it gets the request, or the batch, if it needs an argument. What the
+        server may have executed is then repeated for every method, so it has to know such keys. The parts of a batch that go
+        again without the others have keys of their own.
     :ivar middlewares: functions of an exchange and the next step, from the outermost to the innermost; each attempt
         passes through them.
     :ivar on_event: sinks: callables that take an :class:`~rpcretry.events.Event`, one or several.

@@ -31,13 +31,13 @@ async def drive(call: Call, host: Host) -> Any:
                     step = call.failed(problem, clock())
                 else:
                     step = call.received(reply, clock())
+            elif type(step) is Stop:
+                break
             elif type(step) is Wait:
                 woken = await pause(step.until - clock(), call.parking, host.sleep)
                 step = call.go_on(clock() if woken else max(clock(), step.until))
-            elif type(step) is Rescue:
-                step = await rescue(call, step, clock)
             else:
-                break
+                step = await rescue(call, step, clock)
     except BaseException:
         call.abandon(clock())
         raise

@@ -57,13 +57,13 @@ def drive(call: Call, host: Host) -> Any:
                     step = call.failed(problem, clock())
                 else:
                     step = call.received(reply, clock())
+            elif type(step) is Stop:
+                break
             elif type(step) is Wait:
                 woken = pause(step.until - clock(), call.parking, host.sleep)
                 step = call.go_on(clock() if woken else max(clock(), step.until))
-            elif type(step) is Rescue:
-                step = rescue(call, step, clock)
             else:
-                break
+                step = rescue(call, step, clock)
     except BaseException:
         call.abandon(clock())
         raise

@@ -95,7 +95,7 @@ class FunctionCall(Engine):
 
     def take(self) -> Outcome:
         """The outcome, after a Stop. The call lets go of it: an error's traceback holds the frames that hold this call."""
-        members, self.members = self.members, []
+        members, self.members = self.members, ()
         outcome = None
         for member in members:
             outcome, member.outcome = member.outcome, None

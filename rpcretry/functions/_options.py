@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import time
@@ -199,7 +200,10 @@ class FunctionStrategy(RetryStrategy):
     __slots__ = ("_asks_results",)
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        condition, retry_result = options.get("when"), options.get("retry_result")
+        condition: Any = options.get("when")
+        retry_result: Any = options.get("retry_result")
+        if isinstance(condition, type) and issubclass(condition, BaseException):
+            raise TypeError(f"when takes a condition, got the exception class {condition.__name__}; classes go to on=")
         if condition is not None:
             plain_callable_with("when", condition, 2, "it gets the exception and the number of the try")
         if retry_result is not None:
@@ -210,12 +214,12 @@ class FunctionStrategy(RetryStrategy):
         def asked(outcome: Outcome, tries: int) -> bool | float | None:
             error = outcome.error
             if error is None:
-                return retry_result is not None and bool(retry_result(outcome.value))
+                return retry_result is not None and bool(at_once("retry_result", retry_result, retry_result(outcome.value)))
             if isinstance(error, RetryableError):
                 return True if error.delay is None else error.delay
             if condition is None or not isinstance(error, classes):
                 return False
-            answer: bool | float | None = condition(error, tries)
+            answer: bool | float | None = at_once("when", condition, condition(error, tries))
             if answer is not None and not isinstance(answer, (bool, int, float)):
                 raise TypeError(f"when must return True, False, None or seconds, {condition!r:.60} returned {type(answer).__name__} {answer!r:.60}")
             return answer
@@ -235,6 +239,14 @@ class FunctionStrategy(RetryStrategy):
     def matches(self, error: Exception) -> str | None:
         # Also where on= covers it, its own delay is what counts, and that is read with the conditions.
         return None if isinstance(error, RetryableError) else super().matches(error)
+
+
+def at_once(name: str, function: object, answer: Any) -> Any:
+    """Refuse the answer of a lambda around an async function, which is true whatever it would say."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError(f"{name} must be a plain function, {function!r:.60} returned a coroutine, which nobody would await; write def")
+    return answer
 
 
 class _Limited:

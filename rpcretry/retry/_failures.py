@@ -15,7 +15,11 @@ NOTE = "rpcretry: "
 
 def caused(error: Exception, cause: BaseException | None) -> Exception:
     """*error* as raised from *cause*."""
-    if cause is not None and cause is not error:
+    link, seen = cause, 0
+    # A fallback may raise what the failure was raised from; a chain must not lead back to itself. Not endless where it does.
+    while link is not None and link is not error and seen < 100:
+        link, seen = link.__cause__, seen + 1
+    if cause is not None and link is not error:
         # An exception class that refuses attributes must not hide the failure.
         with contextlib.suppress(Exception):
             error.__cause__ = cause
@@ -55,11 +59,19 @@ def give_up(operation: str, strategy: RetryStrategy | None, member: Member, erro
         return error
     tries = _tries(member.tries)
     if reason == "attempts" and strategy.wrap:
-        message = f"{operation}: gave up after {tries} in {elapsed:.2f} s: {error!r}"
+        message = f"{operation}: gave up after {tries} in {elapsed:.2f} s: {_shown(error)}"
         return caused(RetryExhaustedError(message, attempts=member.tries, last_exception=error, elapsed=elapsed), error)
     if not isinstance(error, (Refused, DeadlineExceeded)):
         annotate(error, f"gave up after {tries} in {elapsed:.2f} s ({reason})")
     return error
+
+
+def _shown(error: Exception) -> str:
+    try:
+        return repr(error)
+    except Exception:
+        # A class of the user's with a broken __repr__ must not hide the failure.
+        return type(error).__name__
 
 
 def _tries(count: int) -> str:

@@ -91,7 +91,8 @@ class Engine:
         """Where the call stands, for :func:`rpcretry.current_attempt`."""
         errors = (member.outcome.error for member in self.members if member.outcome is not None)
         # The quick way counts nothing: it is the first attempt.
-        number = self._attempt.number if self._attempt is not None else self.number if self.members else 1
+        attempt = self._attempt
+        number = attempt.number if attempt is not None else self.number if self.members else 1
         remaining = None if self._ends == math.inf else max(0.0, self._ends - now)
         return CurrentAttempt(self.operation, number, self._max_attempts(number), next(filter(None, errors), None), now - self.started, remaining)
 
@@ -211,7 +212,7 @@ class Engine:
         for member in together:
             member.due = longest
         if again:
-            again = self._kept_whole(again)
+            again = self._kept_whole(attempt, again)
         self._release(attempt, outcomes, now)
         if again:
             self._pending += again
@@ -229,9 +230,9 @@ class Engine:
                 logger.exception("%s.settle raised", type(layer).__name__)
         self._attempt = None
 
-    def _kept_whole(self, again: list[Member]) -> list[Member]:
-        # What is repeated under one idempotency key must be the same body, so all of the call or nothing of it.
-        if len(again) == len(self.members) and all(member.due == again[0].due for member in again):
+    def _kept_whole(self, attempt: Attempt, again: list[Member]) -> list[Member]:
+        # What is repeated under one idempotency key must be the same body: all that went together, and nobody else.
+        if len(again) == len(attempt.members) and not self._pending and all(member.due == again[0].due for member in again):
             return again
         for member in again:
             if isinstance(member.verdict, Retry) and member.verdict.whole:
@@ -343,10 +344,13 @@ class Engine:
             if outcome.error is not None:
                 if fallback.covers(outcome.error):
                     self._failed.append((member, fallback.offers(outcome.error, self.recall_key(member), now)))
-            elif fallback.remembers:
+            elif fallback.remembers and member.verdict is not None and member.verdict.reason == "ok":
+                # What the strategy did not accept is returned when the tries run out, but it is no good result.
                 key = self.recall_key(member)
                 if key is not None:
                     fallback.remember(key, self.result_of(outcome.value), now)
+        # Taken from the end.
+        self._failed.reverse()
         return self._next_rescue(reason)
 
     def _next_rescue(self, reason: str) -> Stop | Rescue:
