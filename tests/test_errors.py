@@ -15,7 +15,10 @@ from requests.structures import CaseInsensitiveDict
 from rpcretry import UNSET, errors
 from rpcretry.codec import JsonCodec, Reader, read_batch, read_single
 from rpcretry.errors import (
+    BudgetExhaustedError,
     CertificateError,
+    CircuitOpenError,
+    CircuitState,
     ClientClosedError,
     ConnectError,
     ConnectionLostError,
@@ -29,6 +32,7 @@ from rpcretry.errors import (
     InvalidRequestError,
     InvalidTargetError,
     JsonRpcError,
+    LimitReachedError,
     MethodNotFoundError,
     MissingResponseError,
     ParseError,
@@ -38,6 +42,7 @@ from rpcretry.errors import (
     RequestTimeoutError,
     ResponseTooLargeError,
     ResultValidationError,
+    RetryableError,
     RetryExhaustedError,
     RpcRetryError,
     ServerError,
@@ -87,6 +92,10 @@ INSTANCES = [
     CertificateError("m"),
     InvalidTargetError("m"),
     Refused("m"),
+    CircuitOpenError("m", name="prices", state=CircuitState.HALF_OPEN, remaining=1.5),
+    BudgetExhaustedError("m", name="prices", level=0.5),
+    LimitReachedError("m", name="prices", remaining=0.25),
+    RetryableError("m", delay=2.0),
     DeadlineExceeded("m", deadline=1.5, elapsed=1.25, attempts=2),
     RetryExhaustedError("m", attempts=3, last_exception=ConnectError("last"), elapsed=0.5),
     ClientClosedError("m"),

@@ -48,7 +48,7 @@ class RetryOptions(TypedDict, total=False):
     :ivar deadline: seconds for all tries and waits together. An async function is cut there; a sync one cannot be, and
         is not tried again after it.
     :ivar timeout: seconds for each try of an async function. A sync one cannot be cut, so it is refused there.
-    :ivar fallback: a callable whose value is returned instead of raising; it gets the exception, if it takes an
+    :ivar fallback: a callable whose value is returned instead of raising; it gets the exception, if it needs an
         argument. Or a :class:`~rpcretry.Fallback`.
     :ivar fallback_value: what is returned instead of raising.
     :ivar on_retry: called with the number of the failed try and its exception (``None`` where ``retry_result`` asked), before each wait.
