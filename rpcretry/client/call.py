@@ -233,8 +233,11 @@ class SingleCall(Call):
                 return Response(self._id, self._value, status=self._reply.status, headers=self._reply.headers)
             return self._value
         (member,), self.members = self.members, ()
+        outcome = member.outcome or Outcome()
+        if type(outcome) is Answer and not self._raw:
+            return self._value
         # The exception's traceback holds the driver's frame, which holds this call: it must let go of it.
-        outcome, member.outcome = member.outcome or Outcome(), None
+        member.outcome = None
         error, tries = outcome.error, member.tries
         if error is not None:
             if self._raw and isinstance(error, JsonRpcError):
@@ -244,7 +247,7 @@ class SingleCall(Call):
             finally:
                 del error, outcome, member
         if not self._raw:
-            return self._value if type(outcome) is Answer else outcome.result
+            return outcome.result
         response: Response[Any] = outcome.value
         response._attempts = tries
         return response

@@ -53,6 +53,12 @@ class Retrying:
         self.clock, self._sleep = as_clock(options)
         self.policy = Policy(strategy, compose(strategy, options.get("layers", ())), sinks, *as_limits(options), as_function_fallback(options))
 
+    def __setattr__(self, name: str, value: object) -> None:
+        # The policy comes last. What a subclass adds is the subclass's own.
+        if hasattr(self, "policy") and name in Retrying.__slots__:
+            raise AttributeError(f"a Retrying is immutable; build another one to change {name}")
+        object.__setattr__(self, name, value)
+
     def __repr__(self) -> str:
         return f"<Retrying{f' {self.name}' if self.name else ''}: {self.policy.strategy!r}>"
 

@@ -1166,3 +1166,19 @@ def test_types_of_what_is_given_back() -> None:
     assert isinstance(retry(len), types.FunctionType)
     assert isinstance(retry(staticmethod(len)), staticmethod)
     assert isinstance(retry(), Retrying)
+
+
+def test_a_retrying_is_immutable() -> None:
+    plan = Retrying(max_attempts=2)
+    for name in ("policy", "clock", "name"):
+        with pytest.raises(AttributeError, match=f"build another one to change {name}"):
+            setattr(plan, name, None)
+
+
+def test_a_subclass_of_retrying_may_keep_what_it_likes() -> None:
+    class Mine(Retrying):
+        def __init__(self, purpose: str) -> None:
+            super().__init__(max_attempts=2)
+            self.purpose = purpose
+
+    assert Mine("prices").purpose == "prices"
