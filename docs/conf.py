@@ -19,7 +19,7 @@ author = "The rpcretry authors"
 copyright = "The rpcretry authors"
 release = version = rpcretry.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "pictures"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "aliases", "pictures"]
 exclude_patterns = ["_build", "_ext", "_generated"]
 html_theme = "furo"
 html_title = f"rpcretry {release}"
@@ -34,7 +34,7 @@ autodoc_typehints = "none"
 python_maximum_signature_line_length = 100
 
 # There is no network to look other projects' names up in; names of this project are still checked.
-nitpick_ignore_regex = [(r"py:.*", r"(requests|aiohttp|abc|collections|enum|random|time|json)\b.*"), (r"py:obj", r"rpcretry\.messages\.T")]
+nitpick_ignore_regex = [(r"py:.*", r"(requests|aiohttp|abc|collections|datetime|enum|random|time|json)\b.*"), (r"py:obj", r"rpcretry\.messages\.T")]
 
 
 def _signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> tuple[str, str | None] | None:

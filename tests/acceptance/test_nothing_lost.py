@@ -212,6 +212,21 @@ def test_no_failing_frame_is_alive_after_a_function_or_a_block(driver: str, form
     assert (len(markers.made), alive) == (attempts, 0)
 
 
+@pytest.mark.parametrize("limit", ["deadline", "timeout"])
+def test_no_frame_is_alive_of_an_async_function_that_was_cut(limit: str) -> None:
+    markers = Markers()
+
+    async def hang() -> None:
+        marker = Marker()
+        markers.made.append(weakref.ref(marker))
+        await asyncio.sleep(60)
+
+    options: dict[str, Any] = {limit: 0.01}
+    ended, alive = gone("async", Retrying(max_attempts=2, base_delay=0.001, **options)(hang), markers)
+    assert ended is (DeadlineExceeded if limit == "deadline" else TimeoutError)
+    assert (len(markers.made), alive) == (1 if limit == "deadline" else 2, 0)
+
+
 def test_a_frame_that_is_kept_would_be_seen() -> None:
     markers, kept = Markers(), []
 
@@ -243,7 +258,7 @@ class Stack:
         self.rng = rng
         self.half_open = half_open
         self.time = VirtualTime()
-        self.limit = ConcurrencyLimit(rng.randint(1, 4), max_waiting=rng.choice([None, None, 3]))
+        self.limit = ConcurrencyLimit(rng.choice([1, 3, 8, 16]), max_waiting=rng.choice([None, None, 3]))
         self.budget = RetryBudget(CAPACITY, refund=0.5)
         # One that has tokens for all, whose books are balanced in the end, or one that queues.
         rate: dict[str, Any] = {"rate": 100.0, "burst": 2} if queues else {"rate": 1.0, "per": PER, "burst": TOKENS}
@@ -271,7 +286,8 @@ class Stack:
 
     async def asleep(self, seconds: float) -> None:
         self.time.advance(seconds)
-        await asyncio.sleep(0)
+        for _ in range(self.rng.randint(1, 4)):
+            await asyncio.sleep(0)
 
     def ending(self) -> Exception | None:
         """How one attempt ends."""
@@ -290,7 +306,7 @@ class Stack:
         self.inside += 1
         try:
             assert self.inside <= self.limit.limit, f"{self}: {self.inside} are inside"
-            for _ in range(self.rng.randint(0, 4)):
+            for _ in range(self.rng.randint(0, 8)):
                 await asyncio.sleep(0)
         finally:
             self.inside -= 1
@@ -368,26 +384,31 @@ EXPECTED = (ConnectionLostError, InvalidTargetError, Refused)
 async def storm(stack: Stack, call: Callable[[], Any], calls: int) -> int:
     """Make calls, cancel most of them at any turn of the loop, and look for what they left behind.
 
-    :returns: how many were cancelled.
+    :returns: how many were cancelled after they had begun.
     """
     rng = stack.rng
 
+    begun: set[asyncio.Task[Any] | None] = set()
+
     async def one() -> None:
+        begun.add(asyncio.current_task())
         with contextlib.suppress(*EXPECTED):
             await call()
 
     tasks: list[asyncio.Task[None]] = []
     doomed: list[tuple[int, asyncio.Task[None]]] = []
     cancelled = turn = 0
+    # From a trickle, where nobody queues, to a crowd; cancelled at once, or when most have ended by themselves.
+    rush, late = rng.choice([1, 2, 6]), rng.choice([3, 8, 25])
     while len(tasks) < calls or doomed:
-        for _ in range(min(rng.randint(0, 6), calls - len(tasks))):
+        for _ in range(min(rng.randint(0, rush), calls - len(tasks))):
             task = asyncio.create_task(one())
             tasks.append(task)
             if rng.random() < 0.8:
-                doomed.append((turn + rng.randint(0, 25), task))
+                doomed.append((turn + rng.randint(0, late), task))
         for due, task in [item for item in doomed if item[0] <= turn]:
             doomed.remove((due, task))
-            cancelled += task.cancel()
+            cancelled += task.cancel() and task in begun
         stack.check()
         turn += 1
         await asyncio.sleep(0)

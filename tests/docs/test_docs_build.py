@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import itertools
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rpcretry import CircuitState, RetryBudget
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -30,12 +33,22 @@ def test_every_page_is_built_and_reachable(built: Path) -> None:
     assert [page for page in pages - {"index"} if f'href="{page}.html"' not in index] == []
 
 
+PICTURES = {
+    "strategies": ["backoffs.svg", "jitter.svg"],
+    "engine": ["engine.svg"],
+    "breaker": ["breaker_states.svg", "breaker_timeline.svg"],
+    "budget": ["budget.svg", "rate_limit.svg"],
+    "deadlines": ["deadline.svg"],
+}
+
+
 def test_the_pictures_are_there(built: Path) -> None:
-    for page, pictures in {"strategies": ["backoffs.svg", "jitter.svg"], "engine": ["engine.svg"]}.items():
+    for page, pictures in PICTURES.items():
         text = (built / f"{page}.html").read_text()
         for picture in pictures:
-            assert f"_images/{picture}" in text
+            assert re.search(rf'<img alt="[^"]{{40,}}"[^>]*src="_images/{picture}"', text), "a picture needs words for those who do not see it"
             assert (built / "_images" / picture).stat().st_size > 5_000
+    assert {picture for pictures in PICTURES.values() for picture in pictures} == set(part("pictures").PICTURES)
 
 
 def test_the_pages_load_nothing_from_elsewhere(built: Path) -> None:
@@ -45,17 +58,75 @@ def test_the_pages_load_nothing_from_elsewhere(built: Path) -> None:
 
 
 def test_the_engines_picture_has_each_transition(built: Path) -> None:
-    pictures = _pictures()
-    edges = set(pictures.transitions())
+    engine = part("picture_engine")
+    edges = set(engine.transitions())
     assert {("_admit", "Attempt"), ("_hold", "Wait"), ("_advance", "Wait"), ("_conclude", "Stop"), ("settle", "Wait"), ("settle", "_conclude")} <= edges
-    assert {name for edge in edges for name in edge} == set(pictures.PLACES)
+    assert {("_conclude", "_fall_back"), ("_next_rescue", "Rescue"), ("rescued", "_next_rescue"), ("unrescued", "_next_rescue")} <= edges
+    assert {name for edge in edges for name in edge} == set(engine.PLACES)
     drawn = (built / "_images" / "engine.svg").read_text()
-    for name in pictures.PLACES:
-        assert f">{name.removeprefix('_')}</text>" in drawn
+    for name in engine.PLACES:
+        assert f">{name.removeprefix('_').replace('_', ' ')}</text>" in drawn
+
+
+def test_the_breakers_picture_has_each_change_of_its_state() -> None:
+    closed, half_open, open_ = CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN
+    assert set(part("picture_breaker").changes()) == {
+        (closed, open_, "5 failures in a row"),
+        (open_, half_open, "recovery time over"),
+        (half_open, closed, "2 probes succeeded"),
+        (half_open, open_, "a probe failed"),
+        (closed, open_, "open() was called"),
+        (half_open, open_, "open() was called"),
+        (open_, closed, "close() was called"),
+        (half_open, closed, "close() was called"),
+        (open_, closed, "reset() was called"),
+        (half_open, closed, "reset() was called"),
+    }
+
+
+def test_the_outage_on_the_breakers_page_is_as_it_says() -> None:
+    breaker = part("picture_breaker")
+    run = breaker.outage()
+    begun, ended = breaker.DOWN
+    assert (begun, ended, breaker.RECOVERY) == (10, 47, 15)
+    reached = [when for when, end in run.calls if end != "refused" and begun <= when < ended]
+    assert len(reached) == 7
+    assert min(when for when, end in run.calls if end == "ok" and when >= ended) - ended == 12
+    assert [state.name for _, state in run.states] == ["CLOSED", "OPEN", "HALF_OPEN", "OPEN", "HALF_OPEN", "OPEN", "HALF_OPEN", "CLOSED"]
+
+
+def test_the_outage_on_the_budgets_page_is_as_it_says() -> None:
+    budget = part("picture_budget")
+    with_budget, without = budget.outage(RetryBudget()), budget.outage(None)
+    down = slice(*budget.DOWN)
+    assert {second.load for second in without[down]} == {4.0}
+    assert sum(second.load - 1 for second in with_budget[down]) * budget.CALLS == pytest.approx(100)
+    assert {second.load for second in with_budget[budget.DOWN[0] + 4 :]} == {1.0}
+
+
+def test_the_rate_limits_picture_keeps_to_the_rate() -> None:
+    rate = part("picture_rate")
+    run = rate.run()
+    assert len(run.went) == len(run.asked) == 29
+    assert run.went[:10] == [1.0] * 10
+    gaps = [later - earlier for earlier, later in itertools.pairwise(run.went[9:25])]
+    assert gaps == pytest.approx([0.2] * 15)
+    assert run.went[25:] == run.asked[25:]
+    assert min(tokens for _, tokens in run.level) >= -1e-6
+
+
+def test_the_deadlines_picture_shows_three_ends() -> None:
+    deadline = part("picture_deadline")
+    cut, last, not_begun = (make() for make in deadline.RUNS.values())
+    assert [bar.kind for bar in cut.bars] == ["cut", "wait", "ok"]
+    assert [bar.kind for bar in last.bars] == ["cut", "wait", "cut", "wait", "ended"]
+    assert last.ended == deadline.DEADLINE
+    assert [bar.kind for bar in not_begun.bars] == ["failed", "wait", "failed"]
+    assert not_begun.ended == pytest.approx(4.2)
 
 
 def test_the_pictures_are_the_same_each_time(tmp_path: Path) -> None:
-    pictures = _pictures()
+    pictures = part("pictures")
     first, second = tmp_path / "first", tmp_path / "second"
     pictures.draw_all(first)
     pictures.draw_all(second)
@@ -63,10 +134,11 @@ def test_the_pictures_are_the_same_each_time(tmp_path: Path) -> None:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def _pictures() -> Any:
-    spec = importlib.util.spec_from_file_location("pictures", DOCS / "_ext" / "pictures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(autouse=True)
+def _their_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+
+
+def part(name: str) -> Any:
+    """A module of the pages' own."""
+    return importlib.import_module(name)

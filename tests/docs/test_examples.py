@@ -15,12 +15,15 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SHOWN = {
     "async_calls.py": "50 prices in",
     "batch.py": "sent: sum, reserve, tick, withdraw\nsent: reserve\nsent: reserve\n",
+    "circuit_breaker.py": "0 requests reached the server while the circuit was open",
     "custom_errors.py": "OutOfStock: more in 3 days",
     "custom_layer.py": "threads: 20 calls, at most 3 at once\nasyncio: 20 calls, at most 3 at once\n",
     "deadline.py": "busy:  ended after 0.0 s and 1 attempt, by HTTPStatusError('HTTP 503')",
     "first_call.py": "typed:       Ada Lovelace, born in 1815",
     "http_client_backend.py": "1 + 2 = 3",
     "idempotency.py": "so it was paid, once: [100, 20]",
+    "retry_budget.py": "with a budget: 1000 calls made 1100 requests, 967 retries were refused",
+    "retry_function.py": "replica: up to date on attempt 3",
     "retry_strategies.py": "a backoff of one's own: 3 on attempt 4",
 }
 
