@@ -6,13 +6,25 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def closest(name: str, known: Sequence[str]) -> str:
     """The end of an error message: which known name was probably meant."""
     found = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(known)}"
+
+
+def refuse_unknown(what: str, given: Iterable[str], known: Sequence[str], synonyms: Mapping[str, str]) -> None:
+    """Refuse keywords that do not exist.
+
+    :param synonyms: what other libraries call our parameters, and what to write here.
+    :raises TypeError: naming the one that was meant.
+    """
+    for name in given:
+        if name not in known:
+            meant = synonyms.get(name)
+            raise TypeError(f"{what} has no parameter {name!r}{f'; here it is {meant}' if meant else closest(name, known)}")
 
 
 def number(name: str, value: object, *, least: float | None = None, above: float | None = None, most: float | None = None) -> float:

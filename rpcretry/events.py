@@ -136,7 +136,7 @@ class BreakerChanged(Event):
     """A circuit breaker changed its state. Without a call behind it, ``operation`` is empty and ``attempt`` is 0.
 
     :ivar name: the breaker's name; with its key in brackets where it has one circuit for each key.
-    :ivar previous: the state before.
+    :ivar previous: the state before; OPEN also where its recovery time was over and no probe had gone out yet.
     :ivar state: the state now.
     :ivar reason: why, in a few words.
     :ivar remaining: seconds until it lets a probe through; 0 unless it is open now, ``math.inf`` where it is held open.
@@ -157,8 +157,8 @@ logger.addHandler(logging.NullHandler())
 
 class LoggingSink:
     """Logs each retry (WARNING), each success after a retry (INFO) and each call that was given up after
-    one (ERROR), and what circuit breakers, retry budgets and fallbacks did (WARNING). Every client has one; the logger
-    ``rpcretry`` says what becomes of the lines.
+    one (ERROR), and what circuit breakers, retry budgets and fallbacks did (WARNING). Every client and every
+    retried function has one; the logger ``rpcretry`` says what becomes of the lines.
 
     :param target: the logger to use.
     """

@@ -26,7 +26,7 @@ from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids
 from .keys import IdempotencyKey, as_key_source, with_key
 from .middleware import around, as_middlewares
-from .options import ClientOptions, Options, as_deadline, as_strategy, refuse_options, refuse_unknown
+from .options import ClientOptions, Options, as_deadline, as_strategy, refuse_options, refuse_unknown_options
 
 __all__ = ["ClientCore"]
 
@@ -84,7 +84,7 @@ class ClientCore(Generic[BackendT]):
         sleep: Callable[[float], Any],
         **options: Unpack[ClientOptions],
     ) -> None:
-        refuse_unknown(options, type(self))
+        refuse_unknown_options(options, type(self))
         callable_with("clock", clock, 0, "pass time.monotonic")
         callable_with("sleep", sleep, 1, "it gets seconds")
         layers = as_layers(options.get("layers", ()))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
-from .._check import closest, number, seconds
+from .._check import closest, number, refuse_unknown, seconds
 from .._unset import UNSET, Unset
 from ..codec import Codec
 from ..errors import JsonRpcError
@@ -67,15 +67,15 @@ class ClientOptions(TypedDict, total=False):
     codec: Codec | None
 
 
-def refuse_unknown(options: Mapping[str, object], client: type) -> None:
+def refuse_unknown_options(options: Mapping[str, object], client: type) -> None:
     """Refuse keywords that the class does not take.
 
     :raises TypeError: naming the one that was probably meant.
     """
-    for name in options:
-        if name not in ClientOptions.__annotations__:
-            own = [known for known, parameter in inspect.signature(client).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-            raise TypeError(f"{client.__name__} has no parameter {name!r}{closest(name, [*own, *ClientOptions.__annotations__])}")
+    if options.keys() <= ClientOptions.__annotations__.keys():
+        return
+    own = [known for known, parameter in inspect.signature(client).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    refuse_unknown(client.__name__, options, [*own, *ClientOptions.__annotations__], {})
 
 
 class Options:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
-from .._check import callable_with, closest, count, is_async_callable, number, plain_callable_with, seconds
+from .._check import callable_with, count, is_async_callable, number, plain_callable_with, refuse_unknown, seconds
 from ..errors import DeadlineExceeded, Refused, RetryableError
 from ..events import Event, RetryScheduled, Sink
 from ..outcome import Outcome
@@ -47,7 +47,8 @@ class RetryOptions(TypedDict, total=False):
         ``max_attempts`` is given.
     :ivar deadline: seconds for all tries and waits together. An async function is cut there; a sync one cannot be, and
         is not tried again after it.
-    :ivar timeout: seconds for each try of an async function. A sync one cannot be cut, so it is refused there.
+    :ivar timeout: seconds for each try of an async function, not for all of them, which is ``deadline``. A sync one cannot
+        be cut, so it is refused there.
     :ivar fallback: a callable whose value is returned instead of raising; it gets the exception, if it needs an
         argument. Or a :class:`~rpcretry.Fallback`.
     :ivar fallback_value: what is returned instead of raising.
@@ -131,7 +132,12 @@ SYNONYMS = {
     "backoff_max": "max_delay",
     "wait_max": "max_delay",
     "wait_jitter": "jitter",
+    "enabled": "max_attempts=1 to retry nothing",
     "exceptions": "on",
+    "retry_exceptions": "on",
+    "max_elapsed_time": "deadline",
+    "failure_exceptions": "layers=CircuitBreaker(failure_on=...)",
+    "fail_max": "layers=CircuitBreaker(failure_threshold=...)",
     "exception": "on",
     "expected_exception": "on",
     "retry": "on, when or retry_result",
@@ -178,10 +184,7 @@ def check_names(options: Mapping[str, object], what: str) -> None:
     :raises TypeError: naming the one that was meant.
     """
     known = RetryOptions.__annotations__
-    for name in options:
-        if name not in known:
-            meant = SYNONYMS.get(name)
-            raise TypeError(f"{what} has no parameter {name!r}{f'; here it is {meant}' if meant else closest(name, list(known))}")
+    refuse_unknown(what, options, list(known), SYNONYMS)
     if "strategy" in options:
         for name in OF_STRATEGY:
             if name in options:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .._check import count, is_async_callable, number, plain_callable_with, text
+from .._check import count, is_async_callable, number, plain_callable_with, refuse_unknown, text
 from ..errors import CircuitOpenError
 from ..events import Sink
 from ..outcome import Attempt, Member, Outcome, Wait
@@ -19,6 +20,27 @@ from ._surface import Circuit, Common
 from ._verdicts import FailureOn, Verdicts
 
 __all__ = ["Circuit", "CircuitBreaker", "CircuitStats"]
+
+# What other libraries and in-house helpers call our parameters.
+_SYNONYMS = {
+    "cooldown": "recovery_timeout",
+    "error_threshold": "failure_threshold, or failure_rate",
+    "exclude": "failure_on, which says the opposite",
+    "excluded_exceptions": "failure_on, which says the opposite",
+    "expected_exception": "failure_on",
+    "failure_exceptions": "failure_on",
+    "failure_rate_threshold": "failure_rate, in (0, 1]",
+    "fail_max": "failure_threshold",
+    "half_open_max_requests": "half_open_max_calls",
+    "max_failures": "failure_threshold",
+    "minimum_number_of_calls": "minimum_calls",
+    "open_duration": "recovery_timeout",
+    "permitted_number_of_calls_in_half_open_state": "half_open_max_calls",
+    "reset_timeout": "recovery_timeout",
+    "sliding_window_size": "window",
+    "timeout": "recovery_timeout",
+    "timeout_duration": "recovery_timeout",
+}
 
 # The places of the outcomes that concern a circuit: all, where there is one circuit.
 ONLY: Sequence[int] = ()
@@ -61,6 +83,14 @@ class CircuitBreaker(Circuit, Layer):
         give a client with a clock of its own and its breaker the same one.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args, **kwargs):
+            if cls.__init__ is CircuitBreaker.__init__:
+                # A subclass with an __init__ of its own says itself what it takes.
+                refuse_unknown("CircuitBreaker", kwargs, ["name", *cls.__init__.__kwdefaults__], _SYNONYMS)
+            return super().__new__(cls)
 
     def __init__(
         self,
@@ -282,3 +312,8 @@ def _rules(
     elif minimum_calls > count("window", window, least=1):
         raise ValueError(f"minimum_calls must be at most window, or the rate would never count, got minimum_calls={minimum_calls} and window={window}")
     return Rules(failure_threshold, recovery_timeout, half_open_max_calls, success_threshold, failure_rate, window, minimum_calls)
+
+
+# inspect and help() would otherwise show the parameters of the __new__ that checks their names.
+_init = inspect.signature(CircuitBreaker.__init__)
+CircuitBreaker.__signature__ = _init.replace(parameters=list(_init.parameters.values())[1:])  # type: ignore[attr-defined]

@@ -23,7 +23,8 @@ UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 0.001, "m": 60.0}
 
 class RetryAfter(Layer):
     """Raises the delay to what the server asks for: Retry-After in seconds or as an HTTP date, or a hint in
-    the error's ``data``. Every client has one; give it another to change the cap.
+    the error's ``data``. Every client and every retried function with a strategy has one; give it another to
+    change the cap.
 
     :param max_delay: the longest wait in seconds that is accepted; a longer hint counts as this.
     :param wall_clock: seconds since the epoch, to read HTTP dates by.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .._check import closest, plain_callable_with
+from .._check import plain_callable_with, refuse_unknown
 from ..errors import DeadlineExceeded, HTTPStatusError, JsonRpcError, Refused, RpcRetryError, TransportError
 from ..messages import Request
 from ..outcome import Member, Outcome, Retry, Stop
@@ -125,12 +125,7 @@ class RetryStrategy:
             if cls.__init__ is not RetryStrategy.__init__:
                 # A subclass says itself what it takes.
                 return super().__new__(cls)
-            known = cls.__init__.__kwdefaults__
-            for name in kwargs:
-                if name not in known:
-                    meant = _SYNONYMS.get(name)
-                    hint = f"; here it is {meant}" if meant else closest(name, list(known))
-                    raise TypeError(f"RetryStrategy has no parameter {name!r}{hint}")
+            refuse_unknown("RetryStrategy", kwargs, list(cls.__init__.__kwdefaults__), _SYNONYMS)
             if args:
                 raise TypeError("RetryStrategy takes keywords only; write backoff=..., codes=..., exceptions=...")
             return super().__new__(cls)

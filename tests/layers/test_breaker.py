@@ -1569,3 +1569,22 @@ def test_record_failure_refuses_what_is_no_exception(time: VirtualTime) -> None:
 def test_stats_are_frozen(time: VirtualTime) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make(time).stats.total = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("name", "ours"), [("fail_max", "failure_threshold"), ("reset_timeout", "recovery_timeout"), ("expected_exception", "failure_on")])
+def test_the_keyword_of_another_library_names_ours(name: str, ours: str) -> None:
+    with pytest.raises(TypeError, match=rf"CircuitBreaker has no parameter '{name}'; here it is {ours}"):
+        CircuitBreaker(**{name: 5})  # type: ignore[arg-type]
+
+
+def test_an_unknown_keyword_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match="did you mean failure_threshold"):
+        CircuitBreaker(failure_treshold=5)  # type: ignore[call-arg]
+
+
+def test_a_subclass_of_the_breaker_says_itself_what_it_takes() -> None:
+    class Mine(CircuitBreaker):
+        def __init__(self, team: str) -> None:
+            super().__init__(team, failure_threshold=1)
+
+    assert Mine(team="prices").name == "prices"
