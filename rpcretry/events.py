@@ -2,7 +2,9 @@
 
 A sink is a callable that takes one record. It watches and decides nothing; one that raises is logged and
 harms nothing. A sink with an attribute ``wants``, a tuple of record classes, is given those alone; a call at whose
-records nobody looks builds none.
+records nobody looks builds none. One whose class has a method ``count_success(operation, attempt, max_attempts, elapsed)``
+is told so, instead of by a :class:`CallSucceeded`, of calls that succeed at once: they are most calls, and a record
+for each of them costs more than to count them.
 """
 
 from __future__ import annotations
@@ -204,6 +206,24 @@ def hand(sinks: tuple[Sink, ...], event: Event) -> None:
             sink(event)
         except Exception:
             logger.exception("on_event: %r raised on %s", sink, type(event).__name__)
+
+
+def success_teller(sink: Sink) -> Callable[[str, int, int | None, float], object]:
+    """What to call when a call succeeds, with the fields of :class:`CallSucceeded`."""
+    # Asked of the class: a mock has an attribute of any name.
+    if hasattr(type(sink), "count_success"):
+        counting: Any = sink
+        return counting.count_success  # type: ignore[no-any-return]
+    return lambda operation, attempt, max_attempts, elapsed: sink(CallSucceeded(operation, attempt, max_attempts, elapsed))
+
+
+def tell_success(tellers: Iterable[Callable[[str, int, int | None, float], object]], operation: str, max_attempts: int | None, elapsed: float) -> None:
+    """Tell that a call succeeded at its first attempt."""
+    for tell in tellers:
+        try:
+            tell(operation, 1, max_attempts, elapsed)
+        except Exception:
+            logger.exception("on_event: %r raised on CallSucceeded", tell)
 
 
 def wants(sink: Sink, kind: type[Event]) -> bool:

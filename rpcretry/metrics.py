@@ -227,7 +227,7 @@ class RetryMetrics:
         self._wall_clock = wall_clock
         # Re-entrant: a signal handler or a finalizer that makes a call may interrupt this very thread while it counts.
         self._lock = threading.RLock()
-        self._uncounted: collections.deque[CallSucceeded] = collections.deque()
+        self._uncounted: collections.deque[tuple[str, int, float]] = collections.deque()
         self._clear()
 
     def _clear(self) -> None:
@@ -244,12 +244,7 @@ class RetryMetrics:
     def __call__(self, event: Event) -> None:
         """Count *event*; one of a class that it does not know changes nothing."""
         if isinstance(event, CallSucceeded) and not self._keep:
-            # The way of most calls, without the lock: to append is atomic. To take them over many at a time costs less, too.
-            uncounted = self._uncounted
-            uncounted.append(event)
-            if len(uncounted) >= AT_ONCE:
-                with self._lock:
-                    self._catch_up()
+            self.count_success(event.operation, event.attempt, event.max_attempts, event.elapsed)
             return
         # A clock is somebody else's code: not with the lock held.
         record = self._record(event) if self._keep and isinstance(event, (CallSucceeded, CallFailed)) else None
@@ -258,21 +253,33 @@ class RetryMetrics:
             if record is not None:
                 self._records.append(record)
 
+    def count_success(self, operation: str, attempt: int, max_attempts: int | None, elapsed: float) -> None:
+        """Count a call that succeeded, as its :class:`~rpcretry.events.CallSucceeded` would be."""
+        if self._keep:
+            self(CallSucceeded(operation, attempt, max_attempts, elapsed))
+            return
+        # The way of most calls, without the lock: to append is atomic. To take them over many at a time costs less, too.
+        uncounted = self._uncounted
+        uncounted.append((operation, attempt, elapsed))
+        if len(uncounted) >= AT_ONCE:
+            with self._lock:
+                self._catch_up()
+
     def _catch_up(self) -> None:
         uncounted = self._uncounted
         for _ in range(len(uncounted)):
             try:
-                event = uncounted.popleft()
+                success = uncounted.popleft()
             except IndexError:
                 # A signal handler asked for a snapshot in the middle of this, and has counted them.
                 return
-            self._end(event)
+            self._end(*success)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, CallSucceeded):
-            self._end(event)
+            self._end(event.operation, event.attempt, event.elapsed)
         elif isinstance(event, CallFailed):
-            self._end(event)
+            self._end(event.operation, event.attempt, event.elapsed, success=False)
             self._fail(event)
         elif isinstance(event, RetryScheduled):
             self._tally(event.operation).delay += event.delay
@@ -287,19 +294,18 @@ class RetryMetrics:
         elif isinstance(event, FallbackUsed):
             self._fallbacks += 1
 
-    def _end(self, event: CallSucceeded | CallFailed) -> None:
-        attempts, elapsed = event.attempt, event.elapsed
+    def _end(self, operation: str, attempts: int, elapsed: float, success: bool = True) -> None:
         # Looked up in place: this is done for every call, and a function of our own would cost a tenth of it.
         try:
-            tally = self._tallies[event.operation]
+            tally = self._tallies[operation]
         except KeyError:
-            tally = self._tally(event.operation)
+            tally = self._tally(operation)
         tally.calls += 1
         tally.attempts += attempts
         if attempts > 1:
             tally.retries += attempts - 1
             self._retried_calls += 1
-            self._successful_after_retry += isinstance(event, CallSucceeded)
+            self._successful_after_retry += success
         self._buckets[bisect_left(BOUNDS, elapsed)] += 1
         if elapsed > self._longest:
             self._longest = elapsed

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from ..context import CurrentAttempt
 from ..errors import ClientClosedError, DeadlineExceeded, Delivery, JsonRpcError, Refused, ResultValidationError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, hand, logger, publish
+from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, logger, publish, tell_success
 from ..messages import fresh
 from ..outcome import Attempt, Member, Outcome, Parking, Rescue, Retry, Stop, Wait
 from ._failures import caused, deadline_exceeded, give_up, worse
@@ -51,7 +51,7 @@ class Engine:
     :param policy: what it goes by.
     """
 
-    __slots__ = ("_asked", "_attempt", "_ends", "_failed", "_held", "_pending", "_waits", "members", "number", "policy", "started")
+    __slots__ = ("_asked", "_attempt", "_ends", "_failed", "_held", "_pending", "members", "number", "policy", "started")
 
     # The steps that are for the driver to perform.
     unit: type = Attempt
@@ -111,7 +111,7 @@ class Engine:
         self.number, ends_by = 0, self.open(now)
         self.members = members = self.make_members()
         self._pending: list[Member] = []
-        return self._admit(self._new_attempt(1, members, ends_by), now)
+        return self._admit(self._new_attempt(1, members, ends_by), now, 0)
 
     def _catch_up(self) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
@@ -124,7 +124,7 @@ class Engine:
 
     def _new_attempt(self, number: int, members: list[Member], ends_by: float) -> Attempt:
         policy = self.policy
-        self._asked, self._waits = 0, False
+        self._asked = 0
         self._attempt = attempt = Attempt(number, members, ends_by, self.operation, self.started, self._ends, policy.max_attempts, policy.told)
         return attempt
 
@@ -134,22 +134,22 @@ class Engine:
 
     # --- admission ---
 
-    def _admit(self, attempt: Attempt, now: float) -> Step:
+    def _admit(self, attempt: Attempt, now: float, asked: int) -> Step:
         if now >= self._ends:
             return self._expire(attempt, now)
         policy = self.policy
-        for admit in policy.admits[self._asked :]:
+        for admit in policy.admits[asked:]:
+            asked += 1
             if admit is not None:
-                self._waits = True
+                self._asked = asked
                 try:
                     wait = admit(attempt, now)
                 except Exception as problem:
-                    self._waits = False
+                    self._asked = asked - 1
                     return self._refuse(attempt, fresh(problem) if isinstance(problem, Refused) else problem, now)
                 if wait is not None:
                     return self._hold(attempt, wait, now)
-                self._waits = False
-            self._asked += 1
+        self._asked = asked
         attempt.sent = True
         self.number = attempt.number
         for member in attempt.members:
@@ -159,7 +159,7 @@ class Engine:
         return attempt
 
     def _hold(self, attempt: Attempt, wait: Wait, now: float) -> Step:
-        layer = type(self.policy.gates[self._asked]).__name__
+        layer = type(self.policy.gates[self._asked - 1]).__name__
         if not isinstance(wait, Wait) or wait.until != wait.until:
             return self._refuse(attempt, TypeError(f"{layer}.admit must return None or a Wait until a time, it returned {wait!r:.60}"), now)
         self._held = (now, wait.reason)
@@ -180,7 +180,7 @@ class Engine:
         since, reason = self._held
         if now > since:
             publish(self.policy.told, Waited(*attempt.so_far(now), now - since, reason))
-        return self._admit(attempt, now)
+        return self._admit(attempt, now, self._asked - 1)
 
     # --- after the exchange ---
 
@@ -195,7 +195,7 @@ class Engine:
             if self.number > 1:
                 publish(policy.told, CallSucceeded(*attempt.so_far(now)))
             elif policy.successes_heard:
-                hand(policy.successes_heard, CallSucceeded(*attempt.so_far(now)))
+                tell_success(policy.successes_heard, attempt.operation, attempt.max_attempts, now - self.started)
             return OK if policy.fallback is None else self._fall_back(policy.fallback, "ok", now)
         again: list[Member] = []
         for member, outcome in zip(attempt.members, outcomes, strict=True):
@@ -280,7 +280,7 @@ class Engine:
         # In the order of the call, whatever the order in which their delays ended.
         ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
         self._pending = [member for member in self._pending if member.due > now]
-        return self._admit(self._new_attempt(self.number + 1, ready, self._limit(now)), now)
+        return self._admit(self._new_attempt(self.number + 1, ready, self._limit(now)), now, 0)
 
     # --- the ends ---
 
@@ -302,7 +302,7 @@ class Engine:
     def _withdraw(self, attempt: Attempt, now: float) -> None:
         self._attempt = None
         # Those that let it pass, and the one that has it waiting.
-        for layer in reversed(self.policy.gates[: self._asked + self._waits]):
+        for layer in reversed(self.policy.gates[: self._asked]):
             try:
                 layer.abandon(attempt, now)
             except Exception:

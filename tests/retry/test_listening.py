@@ -525,3 +525,50 @@ def test_sinks_are_read_once(lines: Any) -> None:
     rig.call("m")
     rig.call("m")
     assert made == ["asked"]
+
+
+class Counting:
+    """A sink that would rather count."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[Any, ...]] = []
+        self.records: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.records.append(event)
+
+    def count_success(self, *fields: Any) -> None:
+        self.counted.append(fields)
+
+
+@both_drivers
+def test_a_sink_that_counts_is_told_of_first_successes_without_a_record(driver: str) -> None:
+    sink = Counting()
+    rig = Rig(
+        driver, result(1), error(2001), result(2), retry_strategy=RetryStrategy(codes={2001}, backoff=PeriodicBackoff(attempts=2, interval=1)), on_event=sink
+    )
+    rig.call("sum")
+    assert [(name, attempt, limit) for name, attempt, limit, _ in sink.counted] == [("sum", 1, 3)]
+    assert [type(event) for event in sink.records] == [AttemptStarted]
+    rig.call("sum")
+    assert len(sink.counted) == 1
+    assert [type(event) for event in sink.records[1:]] == [AttemptStarted, RetryScheduled, AttemptStarted, CallSucceeded]
+
+
+@both_drivers
+def test_a_sink_that_fails_to_count_harms_nothing(driver: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Counting):
+        def count_success(self, *fields: Any) -> None:
+            raise RuntimeError("no")
+
+    other = Counting()
+    assert Rig(driver, result(1), on_event=[Broken(), other]).call("sum") == 1
+    assert len(other.counted) == 1
+    assert "raised on CallSucceeded" in caplog.text
+
+
+@both_drivers
+def test_a_mock_is_a_sink_like_any_other(driver: str) -> None:
+    sink = Mock()
+    Rig(driver, result(1), on_event=sink).call("sum")
+    assert [type(call.args[0]) for call in sink.call_args_list] == [AttemptStarted, CallSucceeded]
