@@ -240,13 +240,16 @@ class Engine:
         return [member for member in again if isinstance(member.verdict, Retry)]
 
     def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float) -> Retry | Stop:
-        member.outcome = outcome
+        before, member.outcome = member.outcome, outcome
         error, strategy = outcome.error, self.policy.strategy
         if error is not None:
             # By naming a code the strategy says that the server did not act.
             named = isinstance(error, JsonRpcError) and strategy is not None and strategy.names(error.code)
             member.delivery = worse(member.delivery, Delivery.REJECTED if named else outcome.delivery)
             if isinstance(error, (Refused, DeadlineExceeded, ClientClosedError)):
+                if isinstance(error, Refused) and error.__cause__ is None and before is not None:
+                    # A breaker's or a call's inside of the function: raised from the failure before, as a layer's is.
+                    caused(error, before.error)
                 return Stop("refused")
             if isinstance(error, ResultValidationError):
                 return Stop("error")

@@ -1349,6 +1349,7 @@ def test_retry_around_a_protected_function(world: World) -> None:
         world.run(fetch())
     # Two failures open it; the third try meets it open, and that is the end of the call.
     assert (service.calls, world.waits, caught.value.remaining) == (2, [1.0, 2.0], 28.0)
+    assert isinstance(caught.value.__cause__, ConnectionError)
     assert [type(event) for event in world.events].count(AttemptStarted) == 3
     assert breaker.stats == CircuitStats(total=3, successful=0, failed=2, rejected=1, state_changes=1, opened_count=1, consecutive_failures=2)
     with pytest.raises(CircuitOpenError):

@@ -544,9 +544,8 @@ class Counting:
 @both_drivers
 def test_a_sink_that_counts_is_told_of_first_successes_without_a_record(driver: str) -> None:
     sink = Counting()
-    rig = Rig(
-        driver, result(1), error(2001), result(2), retry_strategy=RetryStrategy(codes={2001}, backoff=PeriodicBackoff(attempts=2, interval=1)), on_event=sink
-    )
+    strategy = RetryStrategy(codes={2001}, backoff=PeriodicBackoff(attempts=2, interval=1))
+    rig = Rig(driver, result(1), error(2001), result(2), retry_strategy=strategy, on_event=sink)
     rig.call("sum")
     assert [(name, attempt, limit) for name, attempt, limit, _ in sink.counted] == [("sum", 1, 3)]
     assert [type(event) for event in sink.records] == [AttemptStarted]
