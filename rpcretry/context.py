@@ -54,9 +54,8 @@ def enter(call: Any, clock: Callable[[], float]) -> tuple[list[Any], Token[list[
     return running, RUNNING.set(running)
 
 
-def leave(running: list[Any], token: Token[list[Any] | None]) -> None:
-    """The call is over."""
-    running.clear()
+def leave(token: Token[list[Any] | None]) -> None:
+    """The call is over. Its list is emptied before, by a statement that no interrupt comes in front of."""
     try:
         RUNNING.reset(token)
     except ValueError:

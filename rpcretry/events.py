@@ -210,10 +210,13 @@ def hand(sinks: tuple[Sink, ...], event: Event) -> None:
 
 def success_teller(sink: Sink) -> Callable[[str, int, int | None, float], object]:
     """What to call when a call succeeds, with the fields of :class:`CallSucceeded`."""
-    # Asked of the class: a mock has an attribute of any name.
-    if hasattr(type(sink), "count_success"):
-        counting: Any = sink
-        return counting.count_success  # type: ignore[no-any-return]
+    # Asked of the class: a mock has an attribute of any name. A subclass that overrides __call__ wants to see records.
+    for cls in type(sink).__mro__:
+        if "count_success" in vars(cls):
+            counting: Any = sink
+            return counting.count_success  # type: ignore[no-any-return]
+        if "__call__" in vars(cls):
+            break
     return lambda operation, attempt, max_attempts, elapsed: sink(CallSucceeded(operation, attempt, max_attempts, elapsed))
 
 

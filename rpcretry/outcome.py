@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 from ._unset import UNSET
 from .errors import Delivery, JsonRpcError
 from .events import Event, Sink, publish
+from .messages import Response
 
 if TYPE_CHECKING:
     from .messages import Request
@@ -113,7 +114,8 @@ class Outcome:
         """The JSON-RPC result, or what a function returned; ``None`` where there is none."""
         if self.error is not None or self.value is UNSET:
             return None
-        return getattr(self.value, "result", self.value)
+        # What a function returned may have an attribute of that name, which is none of ours.
+        return self.value.result if isinstance(self.value, Response) else self.value
 
     @property
     def code(self) -> int | None:

@@ -189,7 +189,7 @@ class Client(ClientCore[Backend]):
     ) -> None:
         """Send a notification: a request without an answer. Whatever the server says to it is dropped.
 
-        It goes again only where it certainly was not executed.
+        It goes again only where it certainly was not executed, or under an idempotency key.
 
         :raises TransportError, HTTPStatusError: where it did not reach the server.
         """

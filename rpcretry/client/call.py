@@ -196,6 +196,8 @@ class SingleCall(Call):
             if ends_by > now:
                 return self._exchange(ends_by)
         if self.policy.fallback is not None:
+            # Begun first: the codec may ask for the current attempt.
+            self.open(now)
             self._recalled = self._recalls((self._request,))
         step = self.begin(now)
         return self._exchange(step.ends_by) if type(step) is Attempt else self._order(step, now)

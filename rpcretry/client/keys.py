@@ -46,7 +46,12 @@ def as_key_source(name: str, value: IdempotencyKey | None, *, one_call: bool) ->
 
 
 def with_key(headers: Headers | None, key: str) -> Headers:
-    """*headers* and the key."""
+    """*headers* and the key.
+
+    :raises ValueError: where a key stands in *headers* already: which of the two counts, only the caller can tell.
+    """
+    if headers is not None and HEADER in headers:
+        raise ValueError(f"give idempotency_key or the header {HEADER}, not both; for a single call write _idempotency_key=...")
     field = Headers([(HEADER, key)])
     return merged(headers, field) or field
 

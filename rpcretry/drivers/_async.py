@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from ..context import RUNNING, leave
@@ -34,15 +34,15 @@ async def drive(call: Call, host: Host) -> Any:
             elif type(step) is Stop:
                 break
             elif type(step) is Wait:
-                woken = await pause(step.until - clock(), call.parking, host.sleep)
-                step = call.go_on(clock() if woken else max(clock(), step.until))
+                step = await pause(call, step, host)
             else:
                 step = await rescue(call, step, clock)
     except BaseException:
         call.abandon(clock())
         raise
     finally:
-        leave(running, token)
+        running.clear()
+        leave(token)
     return call.result()
 
 
@@ -61,21 +61,33 @@ async def settled(offer: Rescue) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-async def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Awaitable[object]]) -> bool:
-    """Wait that long, or until woken; returns whether it was the latter."""
+async def pause(call: Call, wait: Wait, host: Host) -> Any:
+    """Wait for what *wait* says. Returns the step after it."""
+    clock, parking = host.clock, call.parking
+    seconds = wait.until - clock()
+    if parking is not None and await parked(seconds, parking, lambda: call.abandon(clock())):
+        return call.go_on(clock())
     if parking is None:
         # Also where there is nothing to wait for: other tasks, timeouts and cancels have their turn.
-        waiting = sleep(seconds) if seconds > 0 else asyncio.sleep(0)
+        waiting = host.sleep(seconds) if seconds > 0 else asyncio.sleep(0)
         if not inspect.isawaitable(waiting):
-            raise TypeError(f"sleep must return an awaitable, as asyncio.sleep does; {sleep!r:.60} returned {type(waiting).__name__}")
+            raise TypeError(f"sleep must return an awaitable, as asyncio.sleep does; {host.sleep!r:.60} returned {type(waiting).__name__}")
         await waiting
-        return False
+    return call.go_on(max(clock(), wait.until))
+
+
+async def parked(seconds: float, parking: Parking, lost: Callable[[], None]) -> bool:
+    """Wait that long, or until woken; returns whether it was the latter.
+
+    :param lost: called where the wake comes after the end of the loop: nobody is left to go on with what was granted.
+    """
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        # The layer may wake an attempt whose loop is gone; there is nobody left to tell.
-        with contextlib.suppress(RuntimeError):
+        try:
             loop.call_soon_threadsafe(woken.set)
+        except RuntimeError:
+            lost()
 
     parking.on_wake(wake)
     with contextlib.suppress(TimeoutError):

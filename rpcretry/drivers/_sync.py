@@ -60,15 +60,15 @@ def drive(call: Call, host: Host) -> Any:
             elif type(step) is Stop:
                 break
             elif type(step) is Wait:
-                woken = pause(step.until - clock(), call.parking, host.sleep)
-                step = call.go_on(clock() if woken else max(clock(), step.until))
+                step = pause(call, step, host)
             else:
                 step = rescue(call, step, clock)
     except BaseException:
         call.abandon(clock())
         raise
     finally:
-        leave(running, token)
+        running.clear()
+        leave(token)
     return call.result()
 
 
@@ -90,14 +90,22 @@ def settled(offer: Rescue) -> Any:
     return value
 
 
-def pause(seconds: float, parking: Parking | None, sleep: Callable[[float], Any]) -> bool:
-    """Wait that long, or until woken; returns whether it was the latter."""
-    if parking is None:
-        waiting = sleep(seconds) if seconds > 0 else None
+def pause(call: Call, wait: Wait, host: Host) -> Any:
+    """Wait for what *wait* says. Returns the step after it."""
+    clock, parking = host.clock, call.parking
+    seconds = wait.until - clock()
+    if parking is not None and parked(seconds, parking):
+        return call.go_on(clock())
+    if parking is None and seconds > 0:
+        waiting = host.sleep(seconds)
         if inspect.iscoroutine(waiting):
             waiting.close()
-            raise TypeError(f"sleep must wait and return, as time.sleep does; {sleep!r:.60} returned a coroutine")
-        return False
+            raise TypeError(f"sleep must wait and return, as time.sleep does; {host.sleep!r:.60} returned a coroutine")
+    return call.go_on(max(clock(), wait.until))
+
+
+def parked(seconds: float, parking: Parking) -> bool:
+    """Wait that long, or until woken; returns whether it was the latter."""
     woken = threading.Event()
     parking.on_wake(woken.set)
     return woken.wait(None if seconds == math.inf else min(max(seconds, 0.0), threading.TIMEOUT_MAX))

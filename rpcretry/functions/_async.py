@@ -77,7 +77,8 @@ def wrap(policy: Policy, name: str, clock: Callable[[], float], sleep: Callable[
             except Exception as failure:
                 call = AsyncFunctionCall(policy, name, clock, wait, function, args, kwargs).after(failure, begun)
             finally:
-                leave(running, token)
+                running.clear()
+                leave(token)
         else:
             call = AsyncFunctionCall(policy, name, clock, wait, function, args, kwargs)
         return await drive(call, call)
@@ -106,14 +107,12 @@ class AsyncBlocks(BlocksCore):
         return self
 
     async def __anext__(self) -> Block:
-        call, clock = self.call, self.call.clock
-        step = self.advance()
+        call, step = self.call, self.advance()
         try:
             while type(step) is Wait:
-                woken = await pause(step.until - clock(), call.parking, call.sleep)
-                step = call.go_on(clock() if woken else max(clock(), step.until))
+                step = await pause(call, step, call)
         except BaseException:
-            call.abandon(clock())
+            call.abandon(call.clock())
             raise
         block = self.given(step)
         if block is None:

@@ -52,7 +52,8 @@ class Block:
             return self._ended(error)
         finally:
             if self._running is not None and self._token is not None:
-                leave(self._running, self._token)
+                self._running.clear()
+                leave(self._token)
 
     def _ended(self, error: BaseException | None) -> bool:
         call = self._call
@@ -127,14 +128,12 @@ class Blocks(BlocksCore):
         return self
 
     def __next__(self) -> Block:
-        call, clock = self.call, self.call.clock
-        step = self.advance()
+        call, step = self.call, self.advance()
         try:
             while type(step) is Wait:
-                woken = pause(step.until - clock(), call.parking, call.sleep)
-                step = call.go_on(clock() if woken else max(clock(), step.until))
+                step = pause(call, step, call)
         except BaseException:
-            call.abandon(clock())
+            call.abandon(call.clock())
             raise
         block = self.given(step)
         if block is None:

@@ -303,6 +303,8 @@ def as_function_fallback(options: Mapping[str, Any]) -> Fallback | None:
     fallback = options.get("fallback")
     if fallback is None or isinstance(fallback, Fallback):
         return fallback
+    if isinstance(fallback, type) and issubclass(fallback, Fallback):
+        raise TypeError(f"fallback must be an instance, got the class {fallback.__name__}; write fallback={fallback.__name__}(...)")
     if not callable(fallback):
         raise TypeError(f"fallback must be a callable or a Fallback, got {type(fallback).__name__} {fallback!r:.60}; write fallback_value=...")
     return Fallback(fallback)

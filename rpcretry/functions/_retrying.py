@@ -18,7 +18,7 @@ from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ._blocks import Block, Blocks
 from ._call import First, FunctionCall, refused
-from ._options import FunctionStrategy, OnRetry, RetryOptions, as_clock, as_function_fallback, as_limits, check_names
+from ._options import DEFAULTS, FunctionStrategy, OnRetry, RetryOptions, as_clock, as_function_fallback, as_limits, check_names
 
 __all__ = ["Retrying", "retry", "retrying"]
 
@@ -73,7 +73,8 @@ class Retrying:
             inner: Callable[..., Any] = function.__func__
             return cast("Callable[P, T]", type(function)(self(inner)))
         if isinstance(function, type):
-            raise TypeError(f"retry decorates functions and methods, got the class {function.__name__}; decorate its methods")
+            hint = f"write on={function.__name__}" if issubclass(function, BaseException) else "decorate its methods"
+            raise TypeError(f"retry decorates functions and methods, got the class {function.__name__}; {hint}")
         check_function(function)
         return cast("Callable[P, T]", self._around_async(function) if is_async_callable(function) else self._around(function))
 
@@ -116,7 +117,8 @@ class Retrying:
                 else:
                     return refused(name, value) if hasattr(type(value), "__await__") else value
                 finally:
-                    leave(running, token)
+                    running.clear()
+                    leave(token)
             else:
                 call = FunctionCall(policy, name, clock, sleep, function, args, kwargs)
             return drive(call, call)
@@ -177,7 +179,13 @@ class Retrying:
 def check_function(function: object) -> None:
     """Refuse what cannot be called, and generators."""
     if not callable(function):
-        hint = "; write options by name" if not isinstance(function, property) else "; decorate the function inside of the property"
+        hint = "; write options by name"
+        if isinstance(function, property):
+            hint = "; decorate the function inside of the property"
+        elif inspect.isawaitable(function):
+            hint = "; give the function itself, and its arguments after it"
+            if inspect.iscoroutine(function):
+                function.close()
         raise TypeError(f"retry decorates functions and methods, got {type(function).__name__} {function!r:.60}{hint}")
     bare: Any = function
     while isinstance(bare, functools.partial):
@@ -228,3 +236,10 @@ def retrying(**options: Unpack[RetryOptions]) -> Retrying:
     It takes what :func:`retry` takes, but for what needs a function: ``fallback``, ``retry_result`` and ``timeout``.
     """
     return Retrying(**options)
+
+
+# inspect and help() would otherwise show no parameters.
+_keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name)) for name in RetryOptions.__annotations__]
+_function = inspect.Parameter("function", inspect.Parameter.POSITIONAL_ONLY, default=None)
+retry.__signature__ = inspect.Signature([_function, *_keywords])  # type: ignore[attr-defined]
+retrying.__signature__ = Retrying.__signature__ = inspect.Signature(_keywords)  # type: ignore[attr-defined]

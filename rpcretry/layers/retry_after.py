@@ -44,7 +44,11 @@ class RetryAfter(Layer):
 
     def hint(self, outcome: Outcome) -> float | None:
         """The seconds that the server asks for, or ``None``."""
-        header = Headers(outcome.headers).get("retry-after") if outcome.headers else None
+        try:
+            header = Headers(outcome.headers).get("retry-after") if outcome.headers else None
+        except Exception:
+            # What a function returned or raised has headers of another kind.
+            header = None
         found = None if header is None else self._header(header)
         if found is None and isinstance(outcome.error, JsonRpcError):
             found = _in_data(outcome.error.data)

@@ -222,12 +222,12 @@ class Engine:
 
     def _release(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
         for layer in self.policy.settlers:
-            # Counted down first: an interrupt in the middle leaves just the others to be abandoned.
-            self._asked -= 1
             try:
                 layer.settle(attempt, outcomes, now)
             except Exception:
                 logger.exception("%s.settle raised", type(layer).__name__)
+            # Counted down last: one that an interrupt kept from settling is abandoned, with those that it kept waiting.
+            self._asked -= 1
         self._attempt = None
 
     def _kept_whole(self, attempt: Attempt, again: list[Member]) -> list[Member]:

@@ -80,8 +80,11 @@ class Fallback:
         self.remembers = any(step is LAST_GOOD for step in steps)
         self.max_age = None if max_age is None else number("max_age", max_age, above=0)
         self.size = count("size", size, least=1)
+        if not self.remembers and (max_age is not None or size != 1024):
+            raise ValueError(f"{'size' if max_age is None else 'max_age'} is for LAST_GOOD, which is not among the steps; write Fallback(LAST_GOOD, ...)")
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
-        self._lock = threading.Lock()
+        # Re-entrant: the arguments that a result is kept under compare themselves, in somebody else's code.
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(step.name for step in self._steps)})"
@@ -97,11 +100,14 @@ class Fallback:
 
     def remember(self, key: Hashable, value: Any, now: float) -> None:
         """Keep the good result of a call."""
+        dropped: list[object] = []
         with self._lock:
+            dropped.append(self._kept.pop(key, None))
             self._kept[key] = _Kept(value, now)
-            self._kept.move_to_end(key)
             if len(self._kept) > self.size:
-                self._kept.popitem(last=False)
+                dropped.append(self._kept.popitem(last=False))
+        # Only here, where no lock is held: a value's finalizer is somebody else's code.
+        dropped.clear()
 
     def offers(self, error: Exception, key: Hashable | None, now: float) -> Iterator[Rescue]:
         """What to ask, in turn, until one answers. A *key* of ``None`` has no last good result."""
@@ -159,4 +165,6 @@ def _classes(on: object) -> tuple[type[Exception], ...]:
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, Exception)):
             raise TypeError(f"on takes subclasses of Exception, got {cls!r:.60}")
+    if not classes:
+        raise ValueError("on must name an exception, got none: the fallback would never be asked; leave on out for all")
     return classes

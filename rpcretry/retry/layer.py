@@ -40,6 +40,6 @@ class Layer:
     def abandon(self, attempt: Attempt, now: float) -> None:
         """Instead of settle, where the attempt was cancelled, or refused by a layer further in.
 
-        Also for an attempt that this layer has waiting, and then perhaps twice; not where this layer itself raised.
-        Count nothing.
+        Also for an attempt that this layer has waiting, and then perhaps twice; and where an interrupt (Ctrl-C) hit
+        settle, or came just after it. Not where this layer itself raised. Count nothing.
         """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .._check import plain_callable_with, refuse_unknown
-from ..errors import DeadlineExceeded, HTTPStatusError, JsonRpcError, Refused, RpcRetryError, TransportError
+from ..errors import ClientClosedError, DeadlineExceeded, HTTPStatusError, JsonRpcError, Refused, ResultValidationError, RpcRetryError, TransportError
 from ..messages import Request
 from ..outcome import Member, Outcome, Retry, Stop
 from .backoff import Backoff, BackoffLike, ExponentialBackoff, as_backoff, limit_of, within
@@ -147,8 +147,8 @@ class RetryStrategy:
             exceptions, codes, statuses = (ConnectionError, TimeoutError), TRANSIENT_CODES, TRANSIENT_STATUSES
         types = _types("exceptions", _several(exceptions))
         for cls in types:
-            if issubclass(cls, (Refused, DeadlineExceeded)):
-                raise ValueError(f"exceptions must not name {cls.__name__}: refusals and deadlines end a call and are never retried")
+            if issubclass(cls, (Refused, DeadlineExceeded, ClientClosedError, ResultValidationError)):
+                raise ValueError(f"exceptions must not name {cls.__name__}: it ends a call and is never retried")
         self._exceptions = types
         self._rpc_types = tuple(cls for cls in types if issubclass(cls, JsonRpcError))
         # Through __cause__ only a library's own classes match: its exceptions also derive from builtins, such

@@ -777,3 +777,19 @@ def test_what_a_layer_tells_is_counted(driver: str) -> None:
     rig = Rig(driver, result(5), layers=Recorder(waits=[refuse]), on_event=metrics)
     rig.call("sum")
     assert (metrics.snapshot().budget_refusals, metrics.snapshot().breaker_opens) == (1, 1)
+
+
+@both_drivers
+def test_a_subclass_that_overrides_call_sees_every_success(driver: str) -> None:
+    class Mine(RetryMetrics):
+        seen = 0
+
+        def __call__(self, event: Event) -> None:
+            self.seen += 1
+            super().__call__(event)
+
+    metrics = Mine()
+    rig = Rig(driver, *[result(1)] * 5, on_event=metrics)
+    for _ in range(5):
+        rig.call("m")
+    assert (metrics.seen, metrics.snapshot().calls) == (5, 5)

@@ -1,0 +1,164 @@
+"""Interrupts, dead loops and finalizers in places where nobody expects them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from support import Rig, both_drivers
+
+from rpcretry import LAST_GOOD, AsyncClient, Client, ConcurrencyLimit, Fallback, RetryStrategy, current_attempt
+from rpcretry.errors import ClientClosedError, ResultValidationError
+from rpcretry.functions import retry
+from rpcretry.outcome import Outcome
+from rpcretry.retry import Layer, PeriodicBackoff
+from rpcretry.testing import AsyncScriptedBackend, ScriptedBackend, result
+
+
+class Slot(Layer):
+    """Takes a place, and is hit by Ctrl-C when it is about to give it back."""
+
+    def __init__(self, interrupts: int) -> None:
+        self.interrupts = interrupts
+        self.inside = 0
+        self.log: list[str] = []
+
+    def admit(self, attempt: Any, now: float) -> None:
+        self.inside += 1
+
+    def settle(self, attempt: Any, outcomes: Any, now: float) -> None:
+        if self.interrupts:
+            self.interrupts -= 1
+            raise KeyboardInterrupt
+        self.log.append("settle")
+        self.inside -= 1
+
+    def abandon(self, attempt: Any, now: float) -> None:
+        self.log.append("abandon")
+        self.inside -= 1
+
+
+@both_drivers
+@pytest.mark.parametrize("hit", [0, 1, 2])
+def test_a_layer_that_an_interrupt_kept_from_settling_is_abandoned(driver: str, hit: int) -> None:
+    layers = [Slot(int(index == hit)) for index in range(3)]
+    with pytest.raises(KeyboardInterrupt):
+        Rig(driver, result(1), layers=layers).call("m")
+    assert [layer.inside for layer in layers] == [0, 0, 0]
+    # Settled from the innermost to the outermost: those further in had their turn.
+    assert [layer.log for layer in layers] == [["abandon"] if index <= hit else ["settle"] for index in range(3)]
+
+
+def test_a_place_that_a_dead_loop_was_granted_goes_to_the_next() -> None:
+    limit = ConcurrencyLimit(1)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold(exchange: Any) -> Any:
+        entered.set()
+        go_on.wait(5)
+        return result(1)(exchange)
+
+    first = threading.Thread(target=lambda: Client(ScriptedBackend([hold]), layers=[limit]).call("m"))
+    first.start()
+    entered.wait(5)
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(AsyncClient(AsyncScriptedBackend([result(2)]), layers=[limit]).call("m"))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert limit.waiting == 1
+    loop.close()
+    go_on.set()
+    first.join(5)
+    # The task is still held here, as a program might hold it for ever.
+    assert (limit.in_use, limit.waiting) == (0, 0)
+    assert Client(ScriptedBackend([result(3)]), layers=[limit]).call("m") == 3
+    waiting.get_coro().close()  # type: ignore[union-attr]
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_what_a_function_returned_is_its_result_whatever_attributes_it_has() -> None:
+    class Job:
+        result = None
+
+    job = Job()
+    assert Outcome(job).result is job
+    calls: list[int] = []
+
+    @retry(strategy=RetryStrategy(when=lambda outcome, tries: outcome.result is None, backoff=PeriodicBackoff(attempts=2, interval=0)))
+    def submit() -> Job:
+        calls.append(1)
+        return job
+
+    assert submit() is job
+    assert len(calls) == 1
+
+
+def test_a_value_that_is_dropped_may_call_the_function_that_dropped_it() -> None:
+    again: list[int] = []
+
+    class Value:
+        def __del__(self) -> None:
+            if not again:
+                again.append(1)
+                fetch(3)
+
+    @retry(fallback=Fallback(LAST_GOOD, size=1))
+    def fetch(key: int) -> Value:
+        return Value()
+
+    fetch(1)
+    fetch(2)
+    assert again == [1]
+    again.append(2)
+
+
+@both_drivers
+def test_the_codec_may_ask_for_the_current_attempt(driver: str) -> None:
+    from rpcretry.codec import JsonCodec
+
+    seen: list[Any] = []
+
+    class Asking(JsonCodec):
+        def dumps(self, value: object, /) -> bytes:
+            seen.append(current_attempt())
+            return super().dumps(value)
+
+    assert Rig(driver, result(1), codec=Asking(), fallback=Fallback(LAST_GOOD)).call("m", 1) == 1
+    assert seen[0] is None
+    assert seen[1].number == 1
+
+
+@pytest.mark.parametrize("cls", [ClientClosedError, ResultValidationError])
+def test_what_is_never_retried_cannot_be_named(cls: type[Exception]) -> None:
+    with pytest.raises(ValueError, match=f"must not name {cls.__name__}: it ends a call and is never retried"):
+        RetryStrategy(exceptions={cls})
+    with pytest.raises(ValueError, match=f"must not name {cls.__name__}"):
+        retry(on=cls)
+
+
+def test_a_fallback_that_would_never_be_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_age is for LAST_GOOD"):
+        Fallback(0, max_age=5)
+    with pytest.raises(ValueError, match="size is for LAST_GOOD"):
+        Fallback(0, size=5)
+    with pytest.raises(ValueError, match="on must name an exception"):
+        Fallback(0, on=())
+    with pytest.raises(TypeError, match="fallback must be an instance, got the class Fallback"):
+        retry(fallback=Fallback)
+
+
+def test_an_exception_class_in_the_place_of_the_function_names_on() -> None:
+    with pytest.raises(TypeError, match="got the class ConnectionError; write on=ConnectionError"):
+        retry(ConnectionError)
+
+
+def test_a_call_in_the_place_of_the_function_is_refused_and_closed() -> None:
+    from rpcretry.functions import Retrying
+
+    async def fetch() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="give the function itself, and its arguments after it"):
+        Retrying().execute(fetch())  # type: ignore[arg-type]
