@@ -6,7 +6,8 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 def closest(name: str, known: Sequence[str]) -> str:
@@ -60,6 +61,18 @@ def seconds(name: str, value: object) -> float | None:
         raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
 
 
+def deadline_in_seconds(name: str, value: object) -> float | None:
+    """Refuse what is no number of seconds. 0 or less is allowed: what is left of a budget may be nothing."""
+    if value is None:
+        return None
+    if isinstance(value, float) and math.isinf(value) and value > 0:
+        return None
+    try:
+        return number(name, value)
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
+
+
 def count(name: str, value: object, *, least: int = 0) -> int:
     """Refuse what is no int of at least *least*."""
     if isinstance(value, bool) or not isinstance(value, int):
@@ -106,3 +119,15 @@ def is_async_callable(function: object) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__ if callable(function) else None)
+
+
+def needs_argument(function: Callable[..., Any]) -> bool:
+    """Whether it is to be called with an argument: one that has a default is for somebody else, as in ``partial(prices.get, "EUR")``."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        # Builtins that do not say what they take: int, dict and the like make an empty value of nothing.
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    # *args may stand for a decorated function's.
+    return any(given.kind is given.VAR_POSITIONAL or (given.kind in positional and given.default is given.empty) for given in parameters)

@@ -217,7 +217,22 @@ def success_teller(sink: Sink) -> Callable[[str, int, int | None, float], object
             return counting.count_success  # type: ignore[no-any-return]
         if "__call__" in vars(cls):
             break
-    return lambda operation, attempt, max_attempts, elapsed: sink(CallSucceeded(operation, attempt, max_attempts, elapsed))
+    return _Recorder(sink)
+
+
+class _Recorder:
+    """Makes the record for a sink that takes records."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+
+    def __call__(self, operation: str, attempt: int, max_attempts: int | None, elapsed: float) -> None:
+        self.sink(CallSucceeded(operation, attempt, max_attempts, elapsed))
+
+    def __repr__(self) -> str:
+        return repr(self.sink)
 
 
 def tell_success(tellers: Iterable[Callable[[str, int, int | None, float], object]], operation: str, max_attempts: int | None, elapsed: float) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, Unpack, cast
 
-from .._check import callable_with, seconds
+from .._check import callable_with, deadline_in_seconds, seconds
 from .._unset import UNSET, Unset
 from ..codec import JsonCodec, Reader
 from ..errors import ClientClosedError, error_registry
@@ -26,7 +26,7 @@ from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids
 from .keys import IdempotencyKey, as_key_source, with_key
 from .middleware import around, as_middlewares
-from .options import ClientOptions, Options, as_deadline, as_strategy, refuse_options, refuse_unknown_options
+from .options import ClientOptions, Options, as_strategy, refuse_options, refuse_unknown_options
 
 __all__ = ["ClientCore"]
 
@@ -89,7 +89,7 @@ class ClientCore(Generic[BackendT]):
         callable_with("sleep", sleep, 1, "it gets seconds")
         layers = as_layers(options.get("layers", ()))
         strategy = as_strategy("retry_strategy", options.get("retry_strategy"))
-        limits = seconds("timeout", options.get("timeout", DEFAULT_TIMEOUT)), as_deadline("deadline", options.get("deadline"))
+        limits = seconds("timeout", options.get("timeout", DEFAULT_TIMEOUT)), deadline_in_seconds("deadline", options.get("deadline"))
         key = as_key_source("idempotency_key", options.get("idempotency_key"), one_call=False)
         fallback = as_fallback("fallback", options.get("fallback"), awaited=self._is_async)
         policy = Policy(strategy, compose(strategy, layers, keyed=key is not None), as_sinks(options.get("on_event")), *limits, fallback)

@@ -6,9 +6,8 @@ import uuid
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .._check import is_async_callable, plain_callable_with
+from .._check import is_async_callable, needs_argument, plain_callable_with
 from ..messages import BatchRequest, Request
-from ..retry.fallback import needs_argument
 from ..transport import Headers
 from .headers import as_headers, merged
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
-from .._check import closest, number, refuse_unknown, seconds
+from .._check import closest, deadline_in_seconds, refuse_unknown, seconds
 from .._unset import UNSET, Unset
 from ..codec import Codec
 from ..errors import JsonRpcError
@@ -127,7 +126,7 @@ class Options:
         if timeout is not UNSET or deadline is not UNSET:
             policy = policy.limited(
                 policy.timeout if timeout is UNSET else seconds(prefix + "timeout", timeout),
-                policy.deadline if deadline is UNSET else as_deadline(prefix + "deadline", deadline),
+                policy.deadline if deadline is UNSET else deadline_in_seconds(prefix + "deadline", deadline),
             )
         fields = self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers))
         convert = self.convert if result is UNSET else None if result is None else as_convert(result)
@@ -150,18 +149,6 @@ def as_strategy(name: str, value: object) -> RetryStrategy | None:
         raise TypeError(f"{name} must be an instance, got the class {value.__name__}; write {name}={value.__name__}()")
     hint = f"; write {name}=RetryStrategy(backoff=...)" if callable(value) else "; use None for no retries"
     raise TypeError(f"{name} must be a RetryStrategy or None, got {type(value).__name__} {value!r:.60}{hint}")
-
-
-def as_deadline(name: str, value: object) -> float | None:
-    """Refuse what is no number of seconds. 0 or less is allowed: what is left of a budget may be nothing."""
-    if value is None:
-        return None
-    if isinstance(value, float) and math.isinf(value) and value > 0:
-        return None
-    try:
-        return number(name, value)
-    except (TypeError, ValueError) as problem:
-        raise type(problem)(f"{problem}; give seconds, or None for no limit") from None
 
 
 def refuse_options(params: Mapping[str, object]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
-from .._check import callable_with, count, is_async_callable, number, plain_callable_with, refuse_unknown, seconds
+from .._check import callable_with, count, deadline_in_seconds, is_async_callable, number, plain_callable_with, refuse_unknown, seconds
 from ..errors import DeadlineExceeded, Refused, RetryableError
 from ..events import Event, RetryScheduled, Sink
 from ..outcome import Outcome
@@ -337,8 +336,4 @@ def as_clock(options: Mapping[str, Any]) -> tuple[Callable[[], float], Callable[
 
 def as_limits(options: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """``timeout`` and ``deadline`` in seconds."""
-    deadline = options.get("deadline")
-    if deadline is not None and not (isinstance(deadline, float) and deadline == math.inf):
-        # 0 or less is allowed: what is left of a budget may be nothing.
-        number("deadline", deadline)
-    return seconds("timeout", options.get("timeout")), None if deadline == math.inf else deadline
+    return seconds("timeout", options.get("timeout")), deadline_in_seconds("deadline", options.get("deadline"))

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from .._check import callable_with, count, is_async_callable, number
+from .._check import callable_with, count, is_async_callable, needs_argument, number
 from ..outcome import Rescue
 
-__all__ = ["LAST_GOOD", "Fallback", "needs_argument"]
+__all__ = ["LAST_GOOD", "Fallback"]
 
 
 class LastGood(enum.Enum):
@@ -146,18 +146,6 @@ def _step(step: Any) -> _Step:
     wanted = needs_argument(step)
     callable_with("Fallback's callable", step, int(wanted), "it gets the failure, or nothing")
     return _Step(name, step if wanted else lambda error: step(), is_async)
-
-
-def needs_argument(function: Callable[..., Any]) -> bool:
-    """Whether it is to be called with an argument: one that has a default is for somebody else, as in ``partial(prices.get, "EUR")``."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        # Builtins that do not say what they take: int, dict and the like make an empty value of nothing.
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    # *args may stand for a decorated function's.
-    return any(given.kind is given.VAR_POSITIONAL or (given.kind in positional and given.default is given.empty) for given in parameters)
 
 
 def _classes(on: object) -> tuple[type[Exception], ...]:
