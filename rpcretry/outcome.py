@@ -72,7 +72,8 @@ class Parking:
     def __init__(self) -> None:
         self.woken = False
         self._callback: Callable[[], object] | None = None
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may wake in the middle of a wake.
+        self._lock = threading.RLock()
 
     def wake(self) -> None:
         """End the wait, now or as soon as it begins."""
@@ -80,7 +81,12 @@ class Parking:
             self.woken = True
             callback, self._callback = self._callback, None
         if callback is not None:
-            callback()
+            try:
+                callback()
+            except BaseException:
+                # A wake that an interrupt cut short can be repeated.
+                self._callback = callback
+                raise
 
     def on_wake(self, callback: Callable[[], object]) -> None:
         """Have *callback* called when woken; at once if that has happened."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,23 @@ async def pause(call: Call, wait: Wait, host: Host) -> Any:
     return call.go_on(max(clock(), wait.until))
 
 
+_lost = threading.local()
+
+
+def one_by_one(lost: Callable[[], None]) -> None:
+    """Call *lost*, which may wake the next one of the same dead loop, and so on: not one inside of the other."""
+    waiting: list[Callable[[], None]] | None = getattr(_lost, "waiting", None)
+    if waiting is not None:
+        waiting.append(lost)
+        return
+    _lost.waiting = waiting = [lost]
+    try:
+        while waiting:
+            waiting.pop(0)()
+    finally:
+        _lost.waiting = None
+
+
 async def parked(seconds: float, parking: Parking, lost: Callable[[], None]) -> bool:
     """Wait that long, or until woken; returns whether it was the latter.
 
@@ -87,7 +105,7 @@ async def parked(seconds: float, parking: Parking, lost: Callable[[], None]) -> 
         try:
             loop.call_soon_threadsafe(woken.set)
         except RuntimeError:
-            lost()
+            one_by_one(lost)
 
     parking.on_wake(wake)
     with contextlib.suppress(TimeoutError):

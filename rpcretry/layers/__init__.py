@@ -36,9 +36,20 @@ def as_layers(value: object) -> tuple[Layer, ...]:
     """Read a ``layers=`` argument: one layer or several, from the outermost to the innermost.
 
     :raises TypeError: for what is no :class:`~rpcretry.retry.Layer`.
+    :raises ValueError: for a :class:`ConcurrencyLimit` or :class:`RateLimit` after a :class:`CircuitBreaker`: the lease of
+        a probe, which ends with its attempt's limit, would run out in the queue, and more probes be let out than allowed.
     """
     chosen = tuple(value) if isinstance(value, Iterable) else (value,)
+    breaker = False
     for layer in chosen:
+        if isinstance(layer, CircuitBreaker):
+            breaker = True
+        elif breaker and isinstance(layer, (ConcurrencyLimit, RateLimit)):
+            kind = type(layer).__name__
+            raise ValueError(
+                f"layers has a {kind} after a CircuitBreaker, whose probes would queue; "
+                f"put the {kind} before the CircuitBreaker: layers are listed from the outermost to the innermost"
+            )
         if not isinstance(layer, Layer):
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
             raise TypeError(f"layers takes Layer objects, got {layer!r:.60}{hint}")
@@ -55,7 +66,7 @@ def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = ()
     stands in for the usual one.
 
     :param keyed: whether the calls carry idempotency keys.
-    :raises TypeError: for what is no :class:`~rpcretry.retry.Layer`.
+    :raises TypeError, ValueError: as :func:`as_layers` does.
     """
     chosen = as_layers(layers)
     if strategy is None:

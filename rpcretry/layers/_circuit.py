@@ -12,11 +12,17 @@ Besides, it is opened and closed by hand from any state.
 
 A call that is let through holds a permit of the generation in which it was let through; the generation changes with
 every change of the state. What comes of a call of an earlier generation is counted and moves nothing, so that a slow
-answer from before an outage neither closes nor opens the circuit after it.
+answer from before an outage neither closes nor opens the circuit after it. What comes of a call of this generation
+moves the state also after its lease: a lease only says how long a probe keeps others out.
+
+A thread may come here while it is here already: the garbage collector closes an abandoned coroutine whose call gives
+its slot back, or a signal handler makes a call. So the lock is re-entrant. Between a check and the assignments that
+follow from it nothing is called and no container is made, since CPython interrupts a thread nowhere else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 import threading
@@ -32,11 +38,6 @@ from ._window import CallWindow, TimeWindow
 __all__ = ["Change", "CircuitStats", "Machine", "Permit", "Rules"]
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-
-# A probe that its limit cuts tells so a moment after its lease, which ends with the limit: timers fire late, and a busy
-# loop gets round to them later still. Seconds for which such a result still counts as the probe's; without them a
-# server that only times out would never open the circuit again.
-GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +131,14 @@ class Machine:
     def __init__(self, name: str, rules: Rules) -> None:
         self.name = name
         self._rules = rules
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._state = CLOSED
         self._generation = 0
         self.passage: Permit | None = Permit(0)
         self._until = 0.0
         self._probes: list[Permit] = []
         self._successes = 0
-        self._window: CallWindow | TimeWindow | None = None
-        if rules.failure_rate is not None:
-            length = rules.window
-            self._window = CallWindow(length) if isinstance(length, int) else TimeWindow(length.total_seconds())
+        self._window = self._fresh_window()
         self._clear()
         # How long the circuit stays open the next time, and how long it did the last.
         self._delays: Iterator[float] | None = None
@@ -155,6 +153,12 @@ class Machine:
             self._delay = rules.recovery
         self._recovery = self._delay
 
+    def _fresh_window(self) -> CallWindow | TimeWindow | None:
+        if self._rules.failure_rate is None:
+            return None
+        length = self._rules.window
+        return CallWindow(length) if isinstance(length, int) else TimeWindow(length.total_seconds())
+
     def _clear(self) -> None:
         self._successful = self._failed = self._rejected = self._state_changes = self._opened = self._consecutive = 0
 
@@ -163,12 +167,9 @@ class Machine:
     def status(self, now: float) -> tuple[CircuitState, float]:
         """The state, and the seconds until a probe is let through: 0 unless it is open."""
         with self._lock:
-            return self._status(now)
-
-    def _status(self, now: float) -> tuple[CircuitState, float]:
-        if self._state is not OPEN:
-            return self._state, 0.0
-        return (OPEN, self._until - now) if now < self._until else (HALF_OPEN, 0.0)
+            if self._state is not OPEN:
+                return self._state, 0.0
+            return (OPEN, self._until - now) if now < self._until else (HALF_OPEN, 0.0)
 
     def stats(self) -> CircuitStats:
         """What was counted, as one consistent record."""
@@ -184,33 +185,53 @@ class Machine:
         :param ends_by: when the lease of a probe ends; ``math.inf`` for a lease as long as the circuit was open.
         :raises CircuitOpenError: where it is turned away.
         """
-        changes: Sequence[Change] = ()
+        remaining = 0.0
         with self._lock:
-            permit = self.passage
-            if permit is not None:
-                return permit, changes
-            state, remaining = self._status(now)
-            if state is HALF_OPEN:
-                if self._state is OPEN:
-                    changes = (self._change(HALF_OPEN, "recovery time over", now),)
-                elif len(self._probes) >= self._rules.half_open_max_calls:
-                    self._probes = [probe for probe in self._probes if probe.ends > now]
-                if len(self._probes) < self._rules.half_open_max_calls:
-                    permit = Permit(self._generation, now + self._recovery if ends_by == math.inf else ends_by, by_hand)
-                    self._probes.append(permit)
-                    return permit, changes
+            while True:
+                permit = self.passage
+                if permit is not None:
+                    return permit, ()
+                generation, state, probes = self._generation, self._state, self._probes
+                if state is OPEN and now < self._until:
+                    remaining = self._until - now
+                    break
+                # Looked at again by _change, and below: this thread may have moved the circuit meanwhile.
+                ends = now + self._recovery if ends_by == math.inf else ends_by
+                if state is OPEN:
+                    # Its slot comes with the change, so that whoever has the change to tell is let through.
+                    permit = Permit(generation + 1, ends, by_hand)
+                    changes = self._change(generation, HALF_OPEN, "recovery time over", now, probes=[permit])
+                    if changes:
+                        return permit, changes
+                    continue
+                most = self._rules.half_open_max_calls
+                if len(probes) >= most:
+                    for probe in tuple(probes):
+                        if probe.ends <= now:
+                            self._release(probe)
+                    if len(probes) >= most and probes is self._probes:
+                        break
+                # First taken and then counted: of two who take the last slot, the later one sees both.
+                permit = Permit(generation, ends, by_hand)
+                probes.append(permit)
+                if probes is not self._probes:
+                    continue
+                if len(probes) <= most:
+                    return permit, ()
+                self._release(permit)
+                break
             self._rejected += 1
         raise CircuitOpenError(f"circuit breaker {self.name} is {_why(state, remaining)}", name=self.name, state=state, remaining=remaining)
 
     def give_back(self, permit: Permit) -> None:
         """The call ended in nothing that counts. May come twice."""
-        if permit.ends != math.inf:
-            with self._lock:
-                self._release(permit)
+        with self._lock:
+            self._release(permit)
 
     def _release(self, permit: Permit) -> None:
         if permit in self._probes:
-            self._probes.remove(permit)
+            with contextlib.suppress(ValueError):
+                self._probes.remove(permit)
 
     # --- counting ---
 
@@ -227,9 +248,7 @@ class Machine:
             if permit.generation != self._generation:
                 return ()
             self._release(permit)
-            if now > permit.ends + GRACE:
-                return ()
-            changes = self._move(failed, now)
+            changes = self._move(permit.generation, failed, now)
         return self._drawn(changes)
 
     def record_by_hand(self, failed: bool | None, now: float) -> Sequence[Change]:
@@ -237,91 +256,117 @@ class Machine:
 
         :param failed: ``None`` counts nothing.
         """
+        changes: Sequence[Change] = ()
         with self._lock:
-            for probe in self._probes:
+            for probe in tuple(self._probes):
                 if probe.by_hand and probe.ends > now:
                     self._release(probe)
                     break
             if failed is None:
                 return ()
-            if failed:
-                self._failed += 1
-            else:
-                self._successful += 1
-            changes: Sequence[Change] = ()
-            if self._state is OPEN:
+            self._failed += failed
+            self._successful += not failed
+            while True:
+                generation = self._generation
+                if self._state is not OPEN:
+                    break
                 if now < self._until:
-                    return ()
+                    return changes
                 # One that never asks would otherwise leave the circuit open for ever.
-                changes = (self._change(HALF_OPEN, "recovery time over", now),)
-            changes = (*changes, *self._move(failed, now))
+                changes = (*changes, *self._change(generation, HALF_OPEN, "recovery time over", now))
+            changes = (*changes, *self._move(generation, failed, now))
         return self._drawn(changes)
 
-    def _move(self, failed: bool, now: float) -> Sequence[Change]:
+    def _move(self, generation: int, failed: bool, now: float) -> Sequence[Change]:
+        """Count a result of *generation*, unless that is over."""
         rules = self._rules
-        self._consecutive = self._consecutive + 1 if failed else 0
+        if generation != self._generation:
+            return ()
+        row = self._consecutive = self._consecutive + 1 if failed else 0
         if self._state is HALF_OPEN:
             if failed:
-                return (self._trip("a probe failed", now),)
-            self._successes += 1
-            if self._successes < rules.success_threshold:
+                return self._change(generation, OPEN, "a probe failed", now, self._delay)
+            good = self._successes = self._successes + 1
+            if good < rules.success_threshold:
                 return ()
-            return (self._change(CLOSED, f"{self._successes} probe{'s' if self._successes > 1 else ''} succeeded", now),)
+            return self._change(generation, CLOSED, f"{good} probe{'s' if good > 1 else ''} succeeded", now)
         window = self._window
         if window is None or rules.failure_rate is None:
-            if self._consecutive < rules.failure_threshold:
+            if row < rules.failure_threshold:
                 return ()
-            return (self._trip(f"{self._consecutive} failure{'s' if self._consecutive > 1 else ''} in a row", now),)
+            return self._change(generation, OPEN, f"{row} failure{'s' if row > 1 else ''} in a row", now, self._delay)
         window.add(failed, now)
-        if window.calls < rules.minimum_calls or window.failures / window.calls < rules.failure_rate:
+        calls, failures = window.calls, window.failures
+        if calls < rules.minimum_calls or failures / calls < rules.failure_rate:
             return ()
-        return (self._trip(f"failure rate {window.failures / window.calls:.2f}", now),)
+        return self._change(generation, OPEN, f"failure rate {failures / calls:.2f}", now, self._delay)
 
     # --- by hand ---
 
     def hold(self, reason: str, now: float) -> Sequence[Change]:
         """Open until :meth:`close`."""
+        changes: Sequence[Change] = ()
         with self._lock:
-            self._until = math.inf
-            return () if self._state is OPEN else (self._change(OPEN, reason, now),)
+            while True:
+                generation = self._generation
+                if self._state is not OPEN:
+                    changes = (*changes, *self._change(generation, OPEN, reason, now, math.inf))
+                elif now < self._until:
+                    self._until = math.inf
+                    return changes
+                else:
+                    changes = (*changes, *self._change(generation, HALF_OPEN, "recovery time over", now))
 
     def close(self, reason: str, now: float, *, forget: bool = False) -> Sequence[Change]:
         """Close; with *forget* clear all that was counted, too, and let no call from before move anything."""
+        changes: Sequence[Change] = ()
         with self._lock:
-            changes = () if self._state is CLOSED else (self._change(CLOSED, reason, now),)
+            while True:
+                generation = self._generation
+                if self._state is CLOSED:
+                    break
+                if self._state is OPEN and now >= self._until:
+                    changes = (*changes, *self._change(generation, HALF_OPEN, "recovery time over", now))
+                else:
+                    changes = (*changes, *self._change(generation, CLOSED, reason, now))
             if forget:
                 if not changes:
-                    self._renew(CLOSED)
+                    self._change(generation, CLOSED, reason, now)
                 self._clear()
         return self._drawn(changes)
 
     # --- the changes ---
 
-    def _trip(self, reason: str, now: float) -> Change:
-        self._recovery = self._delay
-        self._until = now + self._delay
-        return self._change(OPEN, reason, now)
+    def _change(
+        self, generation: int, state: CircuitState, reason: str, now: float, delay: float = 0.0, probes: list[Permit] | None = None
+    ) -> Sequence[Change]:
+        """Put *state* in place of that of *generation*; nothing where that is over.
 
-    def _change(self, state: CircuitState, reason: str, now: float) -> Change:
+        :param delay: how long it is to stay open.
+        :param probes: those that are out from the beginning.
+        """
+        fresh: list[Permit] = [] if probes is None else probes
+        passage = Permit(generation + 1) if state is CLOSED else None
+        window = self._fresh_window() if state is CLOSED else self._window
+        if generation != self._generation:
+            return ()
+        # From here on nothing is called, up to the last assignment.
         previous = self._state
-        self._renew(state)
-        self._state_changes += 1
-        self._opened += state is OPEN
-        return Change(previous, state, reason, self._until - now if state is OPEN else 0.0)
-
-    def _renew(self, state: CircuitState) -> None:
+        self._generation = generation + 1
         self._state = state
-        self._generation += 1
-        self._probes = []
+        self._probes = fresh
         self._successes = 0
-        self.passage = None
-        if state is CLOSED:
+        self._window = window
+        if state is OPEN:
+            self._until = now + delay
+            if delay != math.inf:
+                self._recovery = delay
+            self._opened += 1
+        elif state is CLOSED:
             self._consecutive = 0
-            if self._window is not None:
-                self._window.clear()
-            self.passage = Permit(self._generation)
-
-    # --- how long it stays open ---
+        self.passage = passage
+        self._state_changes += 1
+        return (Change(previous, state, reason, delay),)
 
     def _drawn(self, changes: Sequence[Change]) -> Sequence[Change]:
         # A backoff is the user's code, so the next delay is drawn beforehand, and outside of the lock.

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Self, TypeVar
 
 from .._check import is_async_callable
 from ..errors import CircuitOpenError, CircuitState
@@ -37,7 +37,16 @@ class Common:
         self.verdicts = verdicts
         self.clock = clock
         self.listeners: tuple[Sink, ...] = ()
-        self.lock = threading.Lock()
+        # Re-entrant, since a signal handler or the garbage collector may bring a thread back here.
+        self.lock = threading.RLock()
+
+    def listen(self, before: tuple[Sink, ...], after: tuple[Sink, ...]) -> bool:
+        """Put *after* in place of *before*, unless somebody else was quicker."""
+        with self.lock:
+            if self.listeners is not before:
+                return False
+            self.listeners = after
+            return True
 
     def tell(self, name: str, changes: Sequence[Change], attempt: Attempt | None = None, now: float = 0.0) -> None:
         for change in changes:
@@ -57,6 +66,11 @@ class Circuit:
     count how it ends. Any number of threads and tasks may be inside at once, also of one another. A block that is
     cancelled, or left by any other BaseException that is no Exception, gives its slot back and counts nothing.
 
+    Blocks of one thread or task are left in the reverse of the order in which they were entered. Generators that are
+    suspended inside of such blocks and resumed by turns break it: one may take the permit of the other, and what it
+    counts then may be dropped as old, or a slot be held until its lease ends. Use :meth:`protect`, or
+    :meth:`can_execute`, there.
+
     :ivar name: what it is called in errors and events.
     """
 
@@ -64,6 +78,20 @@ class Circuit:
         self.name = name
         self._common = common
         self._own: Machine | None = None if keyed else Machine(name, common.rules)
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *args, **kwargs):
+            raise TypeError(f"breaker {self.name} is no decorator; write @breaker.protect")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a CircuitBreaker has state of its own; make another, or share this one")
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce__()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__reduce__()
 
     @property
     def _machine(self) -> Machine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -31,6 +32,9 @@ OVERLOADED: Final = frozenset({429, 502, 503, 504})
 # A server that answers with these takes part in the conversation, and turns down this one request.
 ALIVE: Final = frozenset(range(400, 500)) - {408, 429}
 
+# What a parameter is called by those who expect an exception in it.
+EXCEPTION_NAMES: Final = frozenset({"e", "err", "error", "exc", "exception"})
+
 
 class Verdicts:
     """Which outcomes are failures of the server.
@@ -49,6 +53,7 @@ class Verdicts:
             if is_async_callable(failure_on):
                 raise TypeError(f"failure_on must be a plain function, got {failure_on!r:.80}, which nobody would await; {fix}")
             plain_callable_with("failure_on", failure_on, 1, fix)
+            _refuse_function_of_an_exception(failure_on)
             predicate = failure_on
         elif failure_on is not None:
             items = _several(failure_on)
@@ -107,3 +112,16 @@ class Verdicts:
         if isinstance(error, HTTPStatusError):
             return error.status not in ALIVE
         return not isinstance(error, (ResponseTooLargeError, ResultValidationError))
+
+
+def _refuse_function_of_an_exception(predicate: Callable[..., object]) -> None:
+    """Refuse one that expects an exception: asked whether an Outcome is a ConnectionError, it would never count a failure."""
+    try:
+        parameters = list(inspect.signature(predicate).parameters)
+    except (TypeError, ValueError):
+        return
+    if len(parameters) == 1 and parameters[0] in EXCEPTION_NAMES:
+        raise TypeError(
+            f"failure_on gets the Outcome and not the exception, got a function of {parameters[0]!r}; "
+            "write lambda outcome: isinstance(outcome.error, ...), or the exception classes themselves"
+        )

@@ -1,4 +1,8 @@
-"""What a failure rate is counted over: the last calls, or those of the last seconds."""
+"""What a failure rate is counted over: the last calls, or those of the last seconds.
+
+Written so that a thread which is interrupted here by itself (see ``_circuit``) finds sums that fit what is kept: each
+goes with its entry in statements between which nothing is called.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,17 @@ class CallWindow:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.clear()
-
-    def clear(self) -> None:
         self._results: deque[bool] = deque()
         self.calls = self.failures = 0
 
     def add(self, failed: bool, now: float) -> None:
-        if self.calls == self.size:
-            self.failures -= self._results.popleft()
-        else:
-            self.calls += 1
-        self._results.append(failed)
+        self.calls += 1
         self.failures += failed
+        self._results.append(failed)
+        if self.calls > self.size:
+            self.calls -= 1
+            self.failures -= self._results[0]
+            del self._results[0]
 
 
 class TimeWindow:
@@ -39,27 +41,24 @@ class TimeWindow:
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / SLICES
-        self.clear()
-
-    def clear(self) -> None:
         self._calls, self._failures = [0] * SLICES, [0] * SLICES
         self._latest: int | None = None
         self.calls = self.failures = 0
 
     def add(self, failed: bool, now: float) -> None:
         index = int(now // self._width)
-        latest = self._latest
-        if latest is None:
-            latest = self._latest = index
         # A clock that stands or went back counts into the latest slice.
-        if index > latest:
-            for passed in range(latest + 1, min(index, latest + SLICES) + 1):
-                place = passed % SLICES
-                self.calls -= self._calls[place]
-                self.failures -= self._failures[place]
-                self._calls[place] = self._failures[place] = 0
-            latest = self._latest = index
-        place = latest % SLICES
+        if self._latest is None:
+            self._latest = index
+        elif index - self._latest > SLICES:
+            self._latest = index - SLICES
+        while self._latest < index:
+            self._latest += 1
+            place = self._latest % SLICES
+            self.calls -= self._calls[place]
+            self.failures -= self._failures[place]
+            self._calls[place] = self._failures[place] = 0
+        place = self._latest % SLICES
         self._calls[place] += 1
         self.calls += 1
         self._failures[place] += failed

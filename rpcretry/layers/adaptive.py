@@ -33,7 +33,8 @@ class AdaptiveDelay(Layer):
         self.alpha = float(number("alpha", alpha, above=0, most=1))
         self.max_factor = float(number("max_factor", max_factor, least=1))
         self._rate = 1.0
-        self._lock = threading.Lock()
+        # The thread that holds it may come back: a signal handler may make a call. The rate moves in one statement.
+        self._lock = threading.RLock()
 
     @property
     def success_rate(self) -> float:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import inspect
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._check import count, is_async_callable, number, plain_callable_with, refuse_unknown, text
-from ..errors import CircuitOpenError
+from .._check import count, is_async_callable, number, plain_callable_with, text
 from ..events import Sink
 from ..outcome import Attempt, Member, Outcome, Wait
 from ..retry.backoff import Backoff
 from ..retry.layer import Layer
 from ..retry.strategy import _several
 from ._circuit import Change, CircuitStats, Machine, Permit, Rules
+from ._names import checks_names
 from ._surface import Circuit, Common
 from ._verdicts import FailureOn, Verdicts
 
@@ -42,10 +41,13 @@ _SYNONYMS = {
     "timeout_duration": "recovery_timeout",
 }
 
+WINDOW, MINIMUM_CALLS = 100, 10
+
 # The places of the outcomes that concern a circuit: all, where there is one circuit.
 ONLY: Sequence[int] = ()
 
 
+@checks_names(_SYNONYMS)
 class CircuitBreaker(Circuit, Layer):
     """Turns calls away while the server fails, and lets a few probes through to see whether it is back.
 
@@ -54,7 +56,7 @@ class CircuitBreaker(Circuit, Layer):
     at most *half_open_max_calls* probes are out at once, *success_threshold* successes close it, one failure opens it
     again. (The pattern is Nygard's, "Release It!", 2007.)
 
-    As a layer of a client it stands inside of layers that queue. A probe that never returns holds its slot until the
+    As a layer it stands inside of layers that queue; the other order is refused. A probe that never returns holds its slot until the
     end of its attempt's limit, or for the recovery time where the attempt has none. A batch is one call, and fails if
     none of its requests succeeded and one failed. A call that is cancelled counts nothing. An open circuit ends a call:
     it is not retried.
@@ -71,26 +73,19 @@ class CircuitBreaker(Circuit, Layer):
     :param success_threshold: successful probes that close it.
     :param failure_on: exception classes, one or any iterable: the failures, instead of the usual ones (those of requests and
         aiohttp match, too, and JSON-RPC errors only classes derived from :class:`~rpcretry.JsonRpcError`). JSON-RPC codes and
-        ranges of them: failures besides. Or a plain function of the :class:`~rpcretry.outcome.Outcome` that returns a bool.
+        ranges of them: failures besides. Or a plain function that returns a bool. It gets the
+        :class:`~rpcretry.outcome.Outcome` and not the exception: ``lambda outcome: isinstance(outcome.error, OSError)``.
     :param failure_rate: in (0, 1]: instead of *failure_threshold*, open when this part of the calls in the window failed.
     :param window: what *failure_rate* looks at: an int, that many last calls; a :class:`~datetime.timedelta`, the calls
         of that time, counted in ten slices.
     :param minimum_calls: how many calls the window must hold before the rate counts.
-    :param key: one circuit for each key: ``"method"``, or a plain function from a :class:`~rpcretry.outcome.Member` to a
-        hashable. A circuit is kept for every key ever seen: take keys from a small set.
+    :param key: one circuit for each key: ``"method"``, for a function the name of its operation, or a plain function from
+        a :class:`~rpcretry.outcome.Member` to a hashable. A circuit is kept for every key ever seen: take keys from a small set.
     :param listeners: callables that take each :class:`~rpcretry.events.BreakerChanged`, one or any iterable.
     :param clock: seconds on a monotonic clock, for everything that is done by hand. A layer goes by the clock of its client:
         give a client with a clock of its own and its breaker the same one.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
-
-    if not TYPE_CHECKING:
-
-        def __new__(cls, *args, **kwargs):
-            if cls.__init__ is CircuitBreaker.__init__:
-                # A subclass with an __init__ of its own says itself what it takes.
-                refuse_unknown("CircuitBreaker", kwargs, ["name", *cls.__init__.__kwdefaults__], _SYNONYMS)
-            return super().__new__(cls)
 
     def __init__(
         self,
@@ -102,12 +97,13 @@ class CircuitBreaker(Circuit, Layer):
         success_threshold: int = 2,
         failure_on: FailureOn | None = None,
         failure_rate: float | None = None,
-        window: int | datetime.timedelta = 100,
-        minimum_calls: int = 10,
+        window: int | datetime.timedelta = WINDOW,
+        minimum_calls: int = MINIMUM_CALLS,
         key: str | Callable[[Member], Hashable] | None = None,
         listeners: Sink | Iterable[Sink] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        _refuse_misplaced(name)
         text("name", name)
         plain_callable_with("clock", clock, 0, "pass time.monotonic")
         rules = _rules(failure_threshold, recovery_timeout, half_open_max_calls, success_threshold, failure_rate, window, minimum_calls)
@@ -130,20 +126,24 @@ class CircuitBreaker(Circuit, Layer):
         plain_callable_with("listeners", listener, 1, "it gets a BreakerChanged")
         if is_async_callable(listener):
             raise TypeError(f"listeners must be plain functions, got {listener!r:.60}, which nobody would await; have it call loop.create_task")
-        with self._common.lock:
-            self._common.listeners = (*self._common.listeners, listener)
+        before = self._common.listeners
+        while not self._common.listen(before, (*before, listener)):
+            before = self._common.listeners
 
     def remove_listener(self, listener: Sink) -> None:
         """Call *listener* no more.
 
         :raises ValueError: where it is none.
         """
-        with self._common.lock:
-            left = list(self._common.listeners)
+        while True:
+            before = self._common.listeners
+            left = list(before)
+            # Compared without the lock: their __eq__ is the user's code.
             if listener not in left:
                 raise ValueError(f"{listener!r:.60} is no listener of breaker {self.name}")
             left.remove(listener)
-            self._common.listeners = tuple(left)
+            if self._common.listen(before, tuple(left)):
+                return
 
     # --- circuits by key ---
 
@@ -158,15 +158,13 @@ class CircuitBreaker(Circuit, Layer):
         except TypeError:
             raise TypeError(f"key must give something hashable, got {type(key).__name__} {key!r:.60}") from None
         if found is None:
-            made = Circuit(f"{self.name}[{key}]", self._common)
-            with self._common.lock:
-                found = self._circuits.setdefault(key, made)
+            # One step of the dict's own, and without a lock, since a key's __hash__ and __eq__ are the user's code.
+            found = self._circuits.setdefault(key, Circuit(f"{self.name}[{key}]", self._common))
         return found
 
     def keys(self) -> tuple[Hashable, ...]:
         """The keys that have a circuit; none without ``key=``."""
-        with self._common.lock:
-            return tuple(self._circuits)
+        return tuple(self._circuits.copy())
 
     def reset(self) -> None:
         """Close it and clear its counters and :attr:`stats`; with ``key=``, every circuit's."""
@@ -217,14 +215,14 @@ class CircuitBreaker(Circuit, Layer):
 
     def _admit_keyed(self, attempt: Attempt, now: float) -> None:
         members = attempt.members
-        first = self._machine_of(members[0])
+        first = self._machine_of(attempt, members[0])
         passage = first.passage
         if len(members) == 1 and passage is not None:
             self._shares[attempt] = [(first, passage, ONLY)]
             return
         places: dict[Machine, list[int]] = {}
         for place, member in enumerate(members):
-            places.setdefault(self._machine_of(member), []).append(place)
+            places.setdefault(self._machine_of(attempt, member), []).append(place)
         shares = self._shares[attempt] = []
         told: list[tuple[Machine, Sequence[Change]]] = []
         try:
@@ -232,7 +230,7 @@ class CircuitBreaker(Circuit, Layer):
                 permit, changes = machine.admit(now, attempt.ends_by)
                 shares.append((machine, permit, chosen))
                 told.append((machine, changes))
-        except CircuitOpenError:
+        except BaseException:
             self.abandon(attempt, now)
             raise
         finally:
@@ -253,8 +251,12 @@ class CircuitBreaker(Circuit, Layer):
         for machine, changes in told:
             self._common.tell(machine.name, changes, attempt, now)
 
-    def _machine_of(self, member: Member) -> Machine:
-        key = None if self._key is None else self._key(member)
+    def _machine_of(self, attempt: Attempt, member: Member) -> Machine:
+        if self._key is _method:
+            # A function is called what its attempt is.
+            key: Hashable = attempt.operation if member.request is None else member.request.method
+        else:
+            key = None if self._key is None else self._key(member)
         try:
             return self._circuits[key]._machine
         except (KeyError, TypeError):
@@ -276,6 +278,15 @@ def _as_key(key: object) -> Callable[[Member], Hashable] | None:
 
 def _method(member: Member) -> Hashable:
     return member.method
+
+
+def _refuse_misplaced(name: object) -> None:
+    """Say which keyword was meant by what stands in the place of the name."""
+    if isinstance(name, (int, float)) and not isinstance(name, bool):
+        raise TypeError(f"name must be a str, got {type(name).__name__} {name!r}; for the failures that open it write failure_threshold={name!r}")
+    if callable(name):
+        what = "failure_on=" if isinstance(name, type) else "@CircuitBreaker().protect"
+        raise TypeError(f"name must be a str, got {name!r:.60}; write {what}, if that was meant")
 
 
 def _rules(
@@ -309,11 +320,12 @@ def _rules(
         raise TypeError(
             f"window must be an int, that many last calls, or a datetime.timedelta, the calls of that time, got {type(window).__name__} {window!r:.60}"
         )
-    elif minimum_calls > count("window", window, least=1):
+    else:
+        count("window", window, least=1)
+    if failure_rate is None:
+        for name, value, default in (("window", window, WINDOW), ("minimum_calls", minimum_calls, MINIMUM_CALLS)):
+            if value != default:
+                raise ValueError(f"{name}={value!r} does nothing without failure_rate; write failure_rate=0.5, or leave {name} out")
+    elif isinstance(window, int) and minimum_calls > window:
         raise ValueError(f"minimum_calls must be at most window, or the rate would never count, got minimum_calls={minimum_calls} and window={window}")
     return Rules(failure_threshold, recovery_timeout, half_open_max_calls, success_threshold, failure_rate, window, minimum_calls)
-
-
-# inspect and help() would otherwise show the parameters of the __new__ that checks their names.
-_init = inspect.signature(CircuitBreaker.__init__)
-CircuitBreaker.__signature__ = _init.replace(parameters=list(_init.parameters.values())[1:])  # type: ignore[attr-defined]

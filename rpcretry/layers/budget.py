@@ -10,13 +10,28 @@ from ..errors import BudgetExhaustedError
 from ..events import BudgetRefused
 from ..outcome import Attempt, Member, Outcome, Retry, Stop
 from ..retry.layer import Layer
+from ._names import checks_names
 
 __all__ = ["RetryBudget"]
 
 # Ten times 0.1 is a little less than 1, and pays for it all the same.
 NEARLY = 1 - 1e-6
 
+# What other libraries and in-house helpers call our parameters.
+_SYNONYMS = {
+    "budget": "capacity",
+    "max_tokens": "capacity",
+    "percent_can_retry": "refund: 0.1 lets one retry follow ten successes",
+    "ratio": "refund",
+    "retry_cost": "cost",
+    "retry_ratio": "refund: 0.1 lets one retry follow ten successes",
+    "success_increment": "refund",
+    "token_ratio": "refund",
+    "tokens": "capacity",
+}
 
+
+@checks_names(_SYNONYMS)
 class RetryBudget(Layer):
     """Keeps retries from piling up on a server that is down: each one costs tokens, and only successes bring tokens back.
 
@@ -48,7 +63,9 @@ class RetryBudget(Layer):
         self._enough = self.cost * NEARLY
         self._level = self.capacity
         self._spent: set[Member] = set()
-        self._lock = threading.Lock()
+        # The thread that holds it may come back: the collector closes a dead coroutine, which abandons its attempt, and a
+        # signal handler may make a call. So the level is read and written without a call between.
+        self._lock = threading.RLock()
 
     @property
     def level(self) -> float:
@@ -66,7 +83,7 @@ class RetryBudget(Layer):
     def record_success(self) -> None:
         """Bring back what one success brings, for code that retries by itself."""
         with self._lock:
-            self._level = min(self.capacity, self._level + self.refund)
+            self._bring(self.refund)
 
     def reset(self) -> None:
         """Fill it up."""
@@ -101,8 +118,7 @@ class RetryBudget(Layer):
                         self._spent.discard(member)
                         if not isinstance(member.verdict, Retry):
                             tokens += self.cost
-            level = self._level + tokens
-            self._level = level if level < capacity else capacity
+            self._bring(tokens)
 
     def abandon(self, attempt: Attempt, now: float) -> None:
         # Only an interrupt between judge and settle leaves anything to give back here.
@@ -110,13 +126,18 @@ class RetryBudget(Layer):
             for member in attempt.members:
                 if member in self._spent:
                     self._spent.discard(member)
-                    self._level = min(self.capacity, self._level + self.cost)
+                    self._bring(self.cost)
 
     def _take(self) -> bool:
-        if self._level < self._enough:
+        level = self._level
+        if level < self._enough:
             return False
-        self._level = max(0.0, self._level - self.cost)
+        self._level = level - self.cost if level > self.cost else 0.0
         return True
+
+    def _bring(self, tokens: float) -> None:
+        level = self._level + tokens
+        self._level = level if level < self.capacity else self.capacity
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self.name!r}: {self._level:g} of {self.capacity:g}>"

@@ -14,8 +14,32 @@ from ..errors import LimitReachedError
 from ..messages import check_method
 from ..outcome import Attempt, Member, Outcome, Wait
 from ..retry.layer import Layer
+from ._names import checks_names
+from .concurrency import first_of
 
 __all__ = ["RateLimit"]
+
+# What other libraries and in-house helpers call our parameters.
+_SYNONYMS = {
+    "calls": "rate",
+    "capacity": "burst",
+    "interval": "per",
+    "limit": "rate",
+    "limit_for_period": "rate",
+    "limit_refresh_period": "per, in seconds",
+    "max_burst": "burst",
+    "max_calls": "rate",
+    "max_rate": "rate",
+    "max_tokens": "burst",
+    "period": "per",
+    "refill": "rate",
+    "refill_rate": "rate",
+    "requests_per_second": "rate",
+    "time_period": "per",
+    "timeout": "max_wait",
+    "tokens": "rate",
+    "weight": "cost",
+}
 
 REASON = "rate limit"
 
@@ -28,7 +52,7 @@ class _Queued:
     :ivar cost: in seconds of refilling.
     :ivar room: what may be missing to a full bucket when it goes, in the same.
     :ivar gives_up: when it has waited too long.
-    :ivar wake: ``None`` for one that has been at the head from the start: it waits by time.
+    :ivar wake: ``None`` for one that knows that it is at the head: it waits by time.
     """
 
     __slots__ = ("cost", "gives_up", "room", "wake")
@@ -54,6 +78,7 @@ class _Taken:
         self.spare = math.inf
 
 
+@checks_names(_SYNONYMS)
 class RateLimit(Layer):
     """Lets *rate* requests out in each *per* seconds, a token bucket: it fills at that rate, and each request takes a token.
 
@@ -129,7 +154,10 @@ class RateLimit(Layer):
         self._queued = 0.0
         # What may still be given back, in the order of taking.
         self._taken: dict[Attempt, _Taken] = {}
-        self._lock = threading.Lock()
+        # The thread that holds it may come back: the collector closes a dead coroutine, which abandons its attempt, and a
+        # signal handler may make a call. So nothing is iterated over but copies, and a head is looked for again after
+        # parking. A token that is then counted twice, or not at all, may be.
+        self._lock = threading.RLock()
 
     @property
     def level(self) -> float:
@@ -167,101 +195,134 @@ class RateLimit(Layer):
                 if goes_at >= attempt.deadline:
                     # The engine ends it now; in the queue it would only be in the way of the others.
                     return Wait(goes_at, REASON)
-                wake = attempt.park() if ahead else None
-                self._queue[attempt] = _Queued(cost, room, gives_up, wake)
+                queued = self._queue[attempt] = _Queued(cost, room, gives_up, attempt.park() if ahead else None)
                 self._queued += cost
+                if ahead and first_of(self._queue) is attempt:
+                    # Those ahead left within this call, when there was nobody to wake.
+                    return self._at_head(attempt, queued)
                 return Wait(gives_up if ahead else goes_at, REASON)
         raise self._refusal(f"the queue is full, max_waiting={self.max_waiting}" if is_full else self._too_long(), max(0.0, goes_at - now))
 
     def _ask_again(self, attempt: Attempt, queued: _Queued, now: float) -> Wait | None:
         with self._lock:
-            is_first = next(iter(self._queue)) is attempt
+            is_first = first_of(self._queue) is attempt
+            if not is_first and now < queued.gives_up:
+                # Anew each time, since the engine drops the parking of a wait that is over; the place in the queue stays.
+                queued.wake = attempt.park()
+                is_first = first_of(self._queue) is attempt
+                if not is_first:
+                    return Wait(queued.gives_up, REASON)
+                attempt.parking = None
             goes_at = self._full_at - queued.room
             goes = is_first and now + self._slack >= goes_at
             if goes:
                 self._take(attempt, queued.cost, now)
             elif is_first and goes_at <= queued.gives_up:
-                return Wait(goes_at, REASON)
-            elif not is_first and now < queued.gives_up:
-                # Anew each time, since the engine drops the parking of a wait that is over; the place in the queue stays.
-                queued.wake = attempt.park()
-                return Wait(queued.gives_up, REASON)
-            wake = self._leave(attempt)
-        if wake is not None:
-            wake()
+                return self._at_head(attempt, queued)
+            self._leave(attempt)
+        self._wake_head()
         if not goes:
             raise self._refusal(self._too_long(), goes_at - now if is_first else None)
         return None
 
     def settle(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
-        with self._lock:
-            self._taken.pop(attempt, None)
+        # Without the lock: a dict pops in one step.
+        self._taken.pop(attempt, None)
+        if self._queue:
+            self._wake_head()
 
     def abandon(self, attempt: Attempt, now: float) -> None:
         with self._lock:
-            wake = self._leave(attempt)
+            self._leave(attempt)
             if attempt in self._taken and not attempt.sent:
                 self._put_back(attempt, now)
             self._taken.pop(attempt, None)
+        self._wake_head()
+
+    def _at_head(self, attempt: Attempt, queued: _Queued) -> Wait:
+        queued.wake = attempt.parking = None
+        return Wait(self._full_at - queued.room, REASON)
+
+    def _wake_head(self) -> None:
+        """Tell the head that it is one. Again and again until it has come: an interrupt may have hit the first time."""
+        if not self._queue:
+            return
+        with self._lock:
+            head = first_of(self._queue)
+            queued = None if head is None else self._queue.get(head)
+            wake = None if queued is None else queued.wake
         if wake is not None:
             wake()
 
     def _cost(self, attempt: Attempt) -> float:
         tokens = 0.0
         for member in attempt.members:
-            if self._price is None:
-                tokens += self._costs.get(member.method, 1.0)
-            else:
-                tokens += number("the tokens that cost returns", self._price(member), least=0)
+            more = self._costs.get(member.method, 1.0) if self._price is None else number("the tokens that cost returns", self._price(member), least=0)
+            tokens += more
+            if tokens * self._each == math.inf:
+                whose = "a function" if member.method is None else f"the method {member.method!r}"
+                raise ValueError(f"cost must be one that a clock can measure, got {more:g} tokens for {whose} at {self.rate:g} in {self.per:g} s; give fewer")
         return tokens * self._each
 
     def _take(self, attempt: Attempt, cost: float, now: float) -> None:
+        entry = _Taken(cost)
+        if self._taken:
+            self._look_over(now)
+        # One after the other without a call between them, so that nothing comes between them either.
         full_at = self._full_at
-        missing = full_at - now if full_at > now else 0.0
-        taken = self._taken
-        # What went out since can no longer be given back, so that usually nothing is left to look at.
-        while taken:
-            last, entry = taken.popitem()
-            if not last.sent:
-                taken[last] = entry
-                break
-        # What was taken before this finds the bucket this full. The later it was taken the more it has to spare.
-        for entry in reversed(taken.values()):
-            if entry.spare <= missing:
-                break
-            entry.spare = missing
         self._full_at = (full_at if full_at > now else now) + cost
-        taken[attempt] = _Taken(cost)
+        self._taken[attempt] = entry
+
+    def _look_over(self, now: float) -> None:
+        """What was taken before finds the bucket as full as it is now."""
+        taken = self._taken
+        missing = max(0.0, self._full_at - now)
+        for other in reversed(list(taken)):
+            entry = taken.get(other)
+            if entry is None:
+                continue
+            if other.sent:
+                # It can no longer be given back, so that usually nothing is left to look at.
+                taken.pop(other, None)
+            elif entry.spare <= missing:
+                # The later it was taken the more it has to spare.
+                break
+            else:
+                entry.spare = missing
 
     def _put_back(self, attempt: Attempt, now: float) -> None:
         """As if the attempt had never taken anything."""
-        back = self._taken[attempt]
+        order = list(self._taken)
+        back = self._taken.pop(attempt, None)
+        if back is None:
+            return
         amount = min(back.cost, back.spare, self._full_at - now)
         if amount <= 0:
             return
         self._full_at -= amount
         is_later = True
-        for other, taken in reversed(self._taken.items()):
+        for other in reversed(order):
             if other is attempt:
                 is_later = False
-            elif is_later:
+                continue
+            taken = self._taken.get(other)
+            if taken is None:
+                continue
+            if is_later:
                 taken.spare -= amount
             elif taken.spare > back.spare - amount:
                 taken.spare = back.spare - amount
             else:
                 break
 
-    def _leave(self, attempt: Attempt) -> Callable[[], None] | None:
-        """Take *attempt* out of the queue. Returns what wakes the head; one that waits by time already takes no notice."""
+    def _leave(self, attempt: Attempt) -> None:
+        """Take *attempt* out of the queue."""
         queued = self._queue.pop(attempt, None)
-        if queued is None:
-            return None
+        if queued is not None:
+            self._queued -= queued.cost
         if not self._queue:
             # The sum of what is left is 0, whatever roundings say.
             self._queued = 0.0
-            return None
-        self._queued -= queued.cost
-        return next(iter(self._queue.values())).wake
 
     def _too_long(self) -> str:
         return f"that is more than max_wait={self.max_wait:g} s"

@@ -282,6 +282,10 @@ class Stack:
         )
         self.layers: list[Layer] = [self.limit, self.budget, self.rate, self.breaker]
         rng.shuffle(self.layers)
+        # Any order but one that is refused: what queues stands outside of the breaker.
+        self.layers.remove(self.breaker)
+        outside = 1 + max(self.layers.index(self.limit), self.layers.index(self.rate))
+        self.layers.insert(rng.randint(outside, len(self.layers)), self.breaker)
         self.sent = 0
         self.inside = 0
         self.calm = False

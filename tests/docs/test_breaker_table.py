@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import rpcretry
-from rpcretry import CircuitBreaker, Client, RateLimit
+from rpcretry import CircuitBreaker, Client
+from rpcretry.outcome import Attempt, Wait
+from rpcretry.retry import Layer
 from rpcretry.testing import ScriptedBackend, error, http, result
 from rpcretry.transport import Exchange, Reply
 
@@ -41,11 +43,12 @@ def raised(problem: BaseException) -> Case:
 
 
 def refused_further_in(breaker: CircuitBreaker) -> object:
-    limit = RateLimit(1e-6, burst=1, max_waiting=0)
-    client = Client(ScriptedBackend([result(3)]), layers=limit)
-    client.call("sum")
+    class Full(Layer):
+        def admit(self, attempt: Attempt, now: float) -> Wait | None:
+            raise rpcretry.LimitReachedError("full")
+
     with pytest.raises(rpcretry.LimitReachedError):
-        Client(client.backend, layers=[breaker, limit]).call("sum")
+        Client(ScriptedBackend([]), layers=[breaker, Full()]).call("sum")
     return None
 
 

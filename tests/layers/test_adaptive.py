@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import Scene, at_every_line
 from support import Recorder, Rig, both_drivers, fresh
 
 from rpcretry import BatchRequest, ConnectionLostError, HTTPStatusError, JsonRpcError, Refused, Request, RetryStrategy
@@ -150,6 +151,19 @@ def test_threads_lose_no_sample() -> None:
     for thread in threads:
         thread.join(20)
     assert layer.success_rate == pytest.approx(0.999**2000)
+
+
+def test_what_the_same_thread_does_in_the_middle_does_not_lock_it_out_and_is_counted() -> None:
+    """A signal handler makes a call while the thread is in the layer."""
+    layers: list[AdaptiveDelay] = []
+
+    def make() -> tuple[Scene, Any, Any]:
+        layer = AdaptiveDelay(alpha=0.5)
+        layers.append(layer)
+        return Scene(layer), lambda: settle(layer, FAILED), lambda: settle(layer, FAILED)
+
+    assert at_every_line(make) == []
+    assert [layer.success_rate for layer in layers] == [0.25] * (len(layers) - 1) + [0.5]
 
 
 def test_it_is_asked_for_no_admission() -> None:

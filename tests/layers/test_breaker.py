@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import dataclasses
 import datetime
 import functools
@@ -11,6 +12,7 @@ import inspect
 import json
 import logging
 import math
+import pickle
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -25,7 +27,9 @@ from rpcretry import (
     CertificateError,
     CircuitOpenError,
     CircuitState,
+    Client,
     ClientClosedError,
+    ConcurrencyLimit,
     ConnectError,
     ConnectionLostError,
     DeadlineExceeded,
@@ -35,21 +39,25 @@ from rpcretry import (
     JsonRpcError,
     LimitReachedError,
     ProtocolError,
+    RateLimit,
     RedirectError,
     Refused,
     Request,
     RequestTimeoutError,
     ResponseTooLargeError,
     ResultValidationError,
+    RetryBudget,
     RetryExhaustedError,
     RetryStrategy,
     TransportError,
 )
 from rpcretry.events import BreakerChanged, Event
+from rpcretry.functions import retry
+from rpcretry.layers import as_layers
 from rpcretry.layers.breaker import Circuit, CircuitBreaker, CircuitStats
 from rpcretry.outcome import Attempt, Member, Outcome
-from rpcretry.retry import Backoff, ExponentialBackoff, ImmediateBackoff, PeriodicBackoff
-from rpcretry.testing import VirtualTime, error, http, result
+from rpcretry.retry import Backoff, ExponentialBackoff, ImmediateBackoff, Layer, PeriodicBackoff
+from rpcretry.testing import ScriptedBackend, VirtualTime, error, http, result
 from rpcretry.transport import Exchange, Reply
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
@@ -244,7 +252,7 @@ def test_a_probe_of_an_earlier_half_open_frees_no_slot_of_this_one(time: Virtual
 
 @pytest.mark.parametrize(("ends_by", "lease"), [(4.0, 4.0), (math.inf, 10.0)], ids=["limit", "no limit"])
 def test_a_probe_that_never_returns_loses_its_slot(time: VirtualTime, ends_by: float, lease: float) -> None:
-    breaker = tripped(time, half_open_max_calls=1, success_threshold=1)
+    breaker = tripped(time, half_open_max_calls=1, success_threshold=2)
     hung = attempt(ends_by=time.now + ends_by)
     breaker.admit(hung, time.now)
     time.advance(lease - 0.001)
@@ -252,15 +260,17 @@ def test_a_probe_that_never_returns_loses_its_slot(time: VirtualTime, ends_by: f
     time.advance(0.001)
     breaker.admit(attempt(), time.now)
     refused(lambda: breaker.admit(attempt(), time.now))
-    # Long after, its end is counted and moves nothing, and takes nobody's slot.
+    # Long after, its end counts as the success of a probe that it is, and takes nobody's slot.
     time.advance(2)
     before = breaker.stats
     breaker.settle(hung, (Outcome(),), time.now)
     assert (breaker.state, breaker.stats.successful) == (HALF_OPEN, before.successful + 1)
     refused(lambda: breaker.admit(attempt(), time.now))
+    breaker.record_success()
+    assert breaker.state is CLOSED
 
 
-@pytest.mark.parametrize("late", [0.0, 0.05])
+@pytest.mark.parametrize("late", [0.0, 0.05, 60.0])
 @pytest.mark.parametrize("reaped", [False, True])
 def test_a_probe_that_its_limit_cut_opens_the_circuit_though_its_timer_was_late(time: VirtualTime, late: float, reaped: bool) -> None:
     breaker = tripped(time, half_open_max_calls=1)
@@ -271,6 +281,43 @@ def test_a_probe_that_its_limit_cut_opens_the_circuit_though_its_timer_was_late(
         breaker.admit(attempt(ends_by=time.now + 4), time.now)
     breaker.settle(slow, (Outcome(error=RequestTimeoutError("x")),), time.now)
     assert breaker.state is OPEN
+
+
+@pytest.mark.parametrize("way", ["protect", "with", "layer"])
+def test_calls_that_outlast_the_lease_close_the_circuit(time: VirtualTime, way: str) -> None:
+    breaker = make(time, failure_threshold=1, recovery_timeout=1.0, success_threshold=2, half_open_max_calls=1)
+    breaker.record_failure()
+    time.advance(2)
+
+    def call() -> None:
+        if way == "protect":
+            breaker.protect(lambda: time.sleep(2.5))()
+        elif way == "with":
+            with breaker:
+                time.sleep(2.5)
+        else:
+            one = attempt()
+            breaker.admit(one, time.now)
+            time.sleep(2.5)
+            breaker.settle(one, (Outcome(),), time.now)
+
+    call()
+    assert breaker.state is HALF_OPEN
+    call()
+    assert breaker.state is CLOSED
+
+
+def test_a_call_that_fails_after_its_lease_opens_the_circuit_again(time: VirtualTime) -> None:
+    breaker = tripped(time, recovery_timeout=1.0)
+
+    @breaker.protect
+    def slow() -> None:
+        time.sleep(60)
+        raise LOST
+
+    with pytest.raises(ConnectionLostError):
+        slow()
+    assert (breaker.state, breaker.remaining, breaker.stats.opened_count) == (OPEN, 1.0, 2)
 
 
 # --- calls that end in nothing ---
@@ -606,13 +653,23 @@ def test_open_holds_it_open_until_it_is_closed(time: VirtualTime, before: Circui
     breaker.admit(attempt(), time.now)
 
 
-def test_open_where_the_recovery_time_is_over_holds_it_without_a_change(time: VirtualTime) -> None:
-    breaker = tripped(time)
+@pytest.mark.parametrize(("act", "state"), [("open", OPEN), ("close", CLOSED), ("reset", CLOSED)])
+def test_moved_by_hand_where_the_recovery_time_is_over_it_was_half_open(time: VirtualTime, act: str, state: CircuitState) -> None:
+    told: list[Any] = []
+    breaker = tripped(time, listeners=told.append)
     before = breaker.stats
+    del told[:]
     assert breaker.is_half_open
-    breaker.open()
-    breaker.open()
-    assert (breaker.state, breaker.stats) == (OPEN, before)
+    for _ in range(2):
+        getattr(breaker, act)()
+    assert [(event.previous, event.state, event.reason) for event in told] == [
+        (OPEN, HALF_OPEN, "recovery time over"),
+        (HALF_OPEN, state, f"{act}() was called"),
+    ]
+    assert breaker.state is state
+    if act != "reset":
+        assert breaker.stats.state_changes == before.state_changes + 2
+        assert breaker.stats.opened_count == before.opened_count + (state is OPEN)
 
 
 def test_open_and_close_while_calls_are_out(time: VirtualTime) -> None:
@@ -1318,6 +1375,58 @@ def test_a_key_of_ones_own(time: VirtualTime) -> None:
     assert counts(breaker["a"]) == (2, 0, 0)
 
 
+def test_functions_are_keyed_by_their_operation(time: VirtualTime) -> None:
+    breaker = make(time, key="method", failure_threshold=1)
+
+    @retry(layers=breaker, max_attempts=1)
+    def broken() -> None:
+        raise LOST
+
+    @retry(layers=breaker, max_attempts=1, name="other")
+    def fine() -> int:
+        return 5
+
+    with pytest.raises(ConnectionLostError):
+        broken()
+    assert refused(broken).name == f"api[{breaker.keys()[0]}]"
+    assert fine() == 5
+    assert (len(breaker.keys()), breaker.keys()[1], counts(breaker["other"])) == (2, "other", (1, 0, 0))
+    assert "broken" in str(breaker.keys()[0])
+
+
+def test_no_lock_is_held_while_keys_and_listeners_are_compared(time: VirtualTime) -> None:
+    free: list[bool] = []
+
+    def look() -> None:
+        if breaker is not None:
+            lock = breaker._common.lock
+            other = threading.Thread(target=lambda: free.append(lock.acquire(blocking=False) and lock.release() is None))
+            other.start()
+            other.join(5)
+
+    class Key:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __hash__(self) -> int:
+            look()
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            look()
+            return isinstance(other, Key) and other.name == self.name
+
+        def __call__(self, event: Event) -> None: ...
+
+    breaker: Any = None
+    breaker = make(time, key="method", listeners=[Key("x"), Key("y")])
+    assert breaker[Key("a")] is breaker[Key("a")] is not breaker[Key("b")]
+    breaker.remove_listener(Key("y"))
+    assert [listener.name for listener in breaker._common.listeners] == ["x"]
+    assert len(free) > 5
+    assert all(free)
+
+
 @both_drivers
 @pytest.mark.parametrize(("key", "word"), [(lambda member: [member.method], "hashable"), (lambda member: 1 / 0, "division")])
 def test_a_key_that_fails_ends_the_call_and_leaves_nothing(driver: str, key: Any, word: str) -> None:
@@ -1541,6 +1650,14 @@ class AsyncObject:
         ({"failure_on": asynchronous}, TypeError, ["failure_on", "plain function"]),
         ({"failure_on": AsyncObject()}, TypeError, ["failure_on", "plain function"]),
         ({"failure_on": lambda: True}, TypeError, ["failure_on", "1 argument"]),
+        *[
+            ({"failure_on": eval(f"lambda {name}: True")}, TypeError, ["failure_on", "isinstance(outcome.error"])
+            for name in ("exc", "exception", "error", "e", "err")
+        ],
+        ({"window": 50}, ValueError, ["window=50", "failure_rate"]),
+        ({"window": 5}, ValueError, ["window=5", "failure_rate"]),
+        ({"window": datetime.timedelta(seconds=5)}, ValueError, ["window=", "failure_rate"]),
+        ({"minimum_calls": 3}, ValueError, ["minimum_calls=3", "failure_rate"]),
         ({"key": "methods"}, ValueError, ["key", "'method'", "'methods'"]),
         ({"key": 5}, TypeError, ["key", "5"]),
         ({"key": asynchronous}, TypeError, ["key", "plain function"]),
@@ -1559,6 +1676,45 @@ def test_bad_input_is_refused_by_name(options: dict[str, Any], kind: type[Except
         CircuitBreaker(**options)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((5,), ["name must be a str", "failure_threshold=5"]),
+        ((5, 30), ["takes only name by place", "failure_threshold="]),
+        (("api", 5), ["takes only name by place, got 5 besides", "failure_threshold=5"]),
+        (("api", 5, 60.0), ["takes only name by place, got 5 besides", "failure_threshold=5"]),
+        ((ConnectionError,), ["name must be a str", "failure_on="]),
+        ((generator,), ["name must be a str", "@CircuitBreaker().protect"]),
+    ],
+)
+def test_what_is_given_by_position_names_its_keyword(args: tuple[Any, ...], words: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
+        CircuitBreaker(*args)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_breaker_is_no_decorator_and_no_copy_of_it_is_made(time: VirtualTime, keyed: bool) -> None:
+    breaker = make(time, key="method" if keyed else None)
+    for circuit in [breaker, breaker["get"]] if keyed else [breaker]:
+        with pytest.raises(TypeError, match=r"write @breaker\.protect"):
+            circuit(len)  # type: ignore[operator]
+        for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="make another, or share this one"):
+                duplicate(circuit)
+
+
+@pytest.mark.parametrize("queue", [ConcurrencyLimit(1), RateLimit(1)], ids=["concurrency", "rate"])
+def test_layers_that_queue_stand_outside_of_the_breaker(queue: Layer) -> None:
+    breaker = CircuitBreaker()
+    name = type(queue).__name__
+    for build in (as_layers, lambda layers: Client(ScriptedBackend([]), layers=layers), lambda layers: retry(layers=layers)(len)):
+        with pytest.raises(ValueError, match=f"put the {name} before the CircuitBreaker: layers are listed from the outermost to the innermost"):
+            build([breaker, RetryBudget(), queue])
+        build([queue, breaker, RetryBudget()])
 
 
 def test_record_failure_refuses_what_is_no_exception(time: VirtualTime) -> None:

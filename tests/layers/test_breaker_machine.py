@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import logging
 import math
 import random
 import sys
 import threading
+import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -141,8 +144,8 @@ class Machine(RuleBasedStateMachine):
     def settle(self, slot: Slot, kind: str) -> None:
         assert slot.call is not None
         before = self.now()
-        # A second past the lease a result is late: see GRACE.
-        moves = slot.epoch == self.epoch and (slot.ends is None or self.time.now <= slot.ends + 1.0)
+        # Also after its lease.
+        moves = slot.epoch == self.epoch
         self.slots.remove(slot)
         self.breaker.settle(slot.call, (Outcome(error=KINDS[kind]),), self.time.now)
         if kind != "uncounted":
@@ -522,3 +525,195 @@ def test_eight_threads_make_one_circuit_of_a_key() -> None:
     run_threads(8, act)
     assert all(circuits == found[0] for circuits in found)
     assert [breaker[key].stats.successful for key in range(50)] == [8] * 50
+
+
+# --- a thread that comes back while it is inside ---
+
+
+class Reentered:
+    """A breaker, calls of it that are out, and what may be done to it at any time."""
+
+    def __init__(self, state: CircuitState, most: int, options: dict[str, Any]) -> None:
+        self.time = VirtualTime()
+        self.told: list[Any] = []
+        self.breaker = CircuitBreaker(recovery_timeout=RECOVERY, half_open_max_calls=most, clock=self.time.clock, listeners=self.told.append, **options)
+        self.out: list[Attempt] = []
+        if state is not CLOSED:
+            while self.breaker.is_closed:
+                self.breaker.record_failure()
+            self.time.advance(RECOVERY)
+        else:
+            # A window that is full.
+            self.breaker.record_success()
+            self.breaker.record_success()
+        if state is not OPEN:
+            self.admit()
+        self.told.clear()
+        self.before = self.breaker.stats
+
+    def admit(self) -> None:
+        call = attempt()
+        with contextlib.suppress(CircuitOpenError):
+            self.breaker.admit(call, self.time.now)
+            self.out.append(call)
+
+    def settle(self, problem: Exception | None) -> None:
+        if self.out:
+            self.breaker.settle(self.out.pop(), (Outcome(error=problem),), self.time.now)
+
+    def do(self, act: str) -> None:
+        match act:
+            case "admit":
+                self.admit()
+            case "success":
+                self.settle(None)
+            case "failure":
+                self.settle(KINDS["failure"])
+            case "abandon" if self.out:
+                self.breaker.abandon(self.out.pop(), self.time.now)
+            case "record":
+                self.breaker.record_failure()
+            case "open":
+                self.breaker.open()
+            case "close":
+                self.breaker.close()
+            case "reset":
+                self.breaker.reset()
+
+    def check(self, acts: str) -> None:
+        machine, stats = self.breaker._machine, self.breaker.stats
+        probes = [permit for permit in self.breaker._permits.values() if permit.generation == machine._generation and permit.ends != math.inf]
+        assert len(probes) <= self.breaker._common.rules.half_open_max_calls, acts
+        assert set(probes) == set(machine._probes), acts
+        assert len(self.breaker._permits) == len(self.out), acts
+        assert (machine.passage is not None) is (machine._state is CLOSED), acts
+        assert machine.passage is None or machine.passage.generation == machine._generation, acts
+        assert {(change.previous, change.state) for change in self.told} <= LEGAL, acts
+        if "reset" not in acts:
+            assert stats.state_changes == self.before.state_changes + len(self.told), acts
+            assert stats.opened_count == self.before.opened_count + sum(change.state is OPEN for change in self.told), acts
+        if acts.startswith("failure") and acts.endswith("reset"):
+            # A call from before moves nothing, however far its end had come.
+            assert stats.consecutive_failures == 0, acts
+        window: Any = machine._window
+        if window is not None:
+            kept = window._results if hasattr(window, "_results") else None
+            assert window.calls == (sum(window._calls) if kept is None else len(kept)), acts
+            assert window.failures == (sum(window._failures) if kept is None else sum(kept)), acts
+
+
+def interrupted(scene: Reentered, outer: str, inner: str, step: int) -> bool:
+    """Do *inner* at the *step*-th place in *outer* where CPython may run a signal handler or the collector: where something is called.
+
+    :returns: whether there is such a place.
+    """
+    left = step
+
+    def hook(frame: Any, event: str, _: object) -> None:
+        nonlocal left
+        if frame.f_code.co_filename.endswith(("_circuit.py", "_window.py")):
+            left -= 1
+            if left == 0:
+                scene.do(inner)
+
+    sys.setprofile(hook)
+    try:
+        scene.do(outer)
+    finally:
+        sys.setprofile(None)
+    return left <= 0
+
+
+def alone(act: Callable[[], None]) -> None:
+    """In a thread that may hang without the tests hanging with it."""
+    problems: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            act()
+        except BaseException as problem:
+            problems.append(problem)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive(), "it waits for itself"
+    if problems:
+        raise problems[0]
+
+
+ACTS = ["admit", "success", "failure", "abandon", "record", "open", "close", "reset"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"failure_threshold": 1, "success_threshold": 1},
+        {"failure_threshold": 2, "success_threshold": 2},
+        {"failure_rate": 0.6, "window": 2, "minimum_calls": 2},
+        {"failure_rate": 0.6, "window": datetime.timedelta(seconds=5), "minimum_calls": 2},
+    ],
+    ids=["one", "two", "calls", "time"],
+)
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("state", [CLOSED, OPEN, HALF_OPEN])
+def test_a_thread_that_comes_back_while_it_is_inside_neither_hangs_nor_harms(state: CircuitState, most: int, options: dict[str, Any]) -> None:
+    tried = 0
+
+    def every() -> None:
+        nonlocal tried
+        for outer in ACTS:
+            for inner in ACTS:
+                for step in range(1, 99):
+                    scene = Reentered(state, most, options)
+                    found = interrupted(scene, outer, inner, step)
+                    scene.check(f"{outer}, at step {step} {inner}" if found else outer)
+                    tried += found
+                    if not found:
+                        break
+
+    logger = logging.getLogger("rpcretry")
+    was = logger.level
+    # Formatting thousands of changes would take most of the time.
+    logger.setLevel(logging.CRITICAL)
+    try:
+        alone(every)
+    finally:
+        logger.setLevel(was)
+    assert tried > 100
+
+
+def test_the_collector_may_end_a_call_of_the_thread_that_is_inside() -> None:
+    time = VirtualTime()
+    breaker = half_open(time)
+
+    @types.coroutine
+    def never() -> Any:
+        yield
+
+    async def nap() -> None:
+        async with breaker:
+            await never()
+
+    class Hung(list[Any]):
+        """A permit list that ends a hung call where the collector might: as the machine looks into it."""
+
+        def __contains__(self, permit: object) -> bool:
+            nonlocal hung
+            if hung is not None:
+                coroutine, hung = hung, None
+                coroutine.close()
+            return super().__contains__(permit)
+
+    hung: Any = nap()
+
+    def act() -> None:
+        hung.send(None)
+        call = attempt()
+        breaker.admit(call, time.now)
+        breaker._machine._probes = Hung(breaker._machine._probes)
+        breaker.settle(call, (Outcome(),), time.now)
+
+    alone(act)
+    assert hung is None
+    assert slots_left(breaker) == 3

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import Scene, at_every_line
 from support import Recorder, Rig, Slow, both_drivers, fresh
 
 from rpcretry import BatchRequest, ConnectionLostError, DeadlineExceeded, JsonRpcError, Refused, Request, RetryStrategy
@@ -296,7 +297,7 @@ def test_it_is_told_outside_of_its_lock() -> None:
     levels: list[float] = []
 
     def sink(event: Any) -> None:
-        budget.reset()
+        assert not budget._lock._is_owned()
         levels.append(event.level)
 
     budget = RetryBudget(1)
@@ -305,6 +306,39 @@ def test_it_is_told_outside_of_its_lock() -> None:
     with pytest.raises(BudgetExhaustedError):
         budget.judge(attempt, attempt.members[0], FAILED, Retry(1.0), 0.0)
     assert levels == [0]
+
+
+@pytest.mark.parametrize("act", ["success", "retry", "interrupt", "record", "spend"])
+def test_what_the_same_thread_does_in_the_middle_neither_locks_it_out_nor_changes_the_sum(act: str) -> None:
+    """A collection closes a dead coroutine, or a signal handler makes a call, while the thread is in the budget."""
+    budgets: list[RetryBudget] = []
+
+    def make() -> tuple[Scene, Any, Any]:
+        budget, attempt, dead = RetryBudget(10, refund=0.5), alone(), alone()
+        budget._level = 6.0
+        budgets.append(budget)
+        budget.judge(dead, dead.members[0], FAILED, Retry(1.0), 0.0)
+        acts = {
+            "success": lambda: succeeded(budget),
+            "retry": lambda: retried(budget),
+            "interrupt": lambda: (budget.judge(attempt, attempt.members[0], FAILED, Retry(1.0), 0.0), budget.abandon(attempt, 0.0)),
+            "record": budget.record_success,
+            "spend": budget.spend,
+        }
+
+        def blow() -> None:
+            # It leaves the level as it was.
+            budget.abandon(dead, 0.0)
+            budget.abandon(dead, 0.0)
+            budget.spend()
+
+        return Scene(budget), acts[act], blow
+
+    assert at_every_line(make) == []
+    sums = {"success": 5.5, "retry": 4.0, "interrupt": 5.0, "record": 5.5, "spend": 4.0}
+    assert {budget.level for budget in budgets} == {sums[act]}
+    # What nothing struck still has the dead one's.
+    assert [len(budget._spent) for budget in budgets] == [0] * (len(budgets) - 1) + [1]
 
 
 def test_it_is_asked_for_no_admission() -> None:
@@ -329,6 +363,23 @@ def test_threads_share_it_exactly() -> None:
     assert budget.level == pytest.approx(1_000 + 4_000 * 0.25 - sum(paid), abs=0.25)
     assert 0 <= budget.level <= 1_000
     assert budget._spent == set()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: RetryBudget(max_tokens=5), ["RetryBudget", "'max_tokens'", "here it is capacity"]),  # type: ignore[call-arg]
+        (lambda: RetryBudget(ratio=0.2), ["'ratio'", "here it is refund"]),  # type: ignore[call-arg]
+        (lambda: RetryBudget(percent_can_retry=0.2), ["'percent_can_retry'", "here it is refund: 0.1 lets one retry follow ten successes"]),  # type: ignore[call-arg]
+        (lambda: RetryBudget(refnd=0.2), ["'refnd'", "did you mean refund?"]),  # type: ignore[call-arg]
+        (lambda: RetryBudget(5, 2), ["only capacity by place", "2", "cost=2"]),  # type: ignore[misc]
+    ],
+)
+def test_a_parameter_that_it_does_not_have_gets_an_error_that_names_ours(make: Any, words: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import random
 import threading
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from interruptions import Scene, at_every_line, interrupt, interrupted
 from support import Recorder, Rig, both_drivers, fresh
 
 from rpcretry import AsyncClient, Client, ConnectionLostError, DeadlineExceeded, Delivery, Refused, RetryStrategy
@@ -42,7 +44,7 @@ def is_woken(attempt: Attempt) -> bool:
 
 
 def is_empty(limit: ConcurrencyLimit) -> bool:
-    return (limit.in_use, limit.waiting, limit._inside, dict(limit._queue)) == (0, 0, set(), {})
+    return (limit.in_use, limit.waiting, limit._inside, dict(limit._queue), limit._granted) == (0, 0, set(), {}, {})
 
 
 # --- through clients ---
@@ -208,7 +210,7 @@ def test_the_next_is_woken_outside_of_the_lock() -> None:
     ask(limit, first)
     assert first.parking is not None
     free: list[bool] = []
-    first.parking.on_wake(lambda: free.append(limit._lock.acquire(blocking=False)))
+    first.parking.on_wake(lambda: free.append(not limit._lock._is_owned()))
     limit.settle(holder, [Outcome()], 0.0)
     assert free == [True]
 
@@ -472,6 +474,116 @@ def test_bad_input_is_named(make: Any, kind: type[Exception], words: list[str]) 
         make()
     for word in words:
         assert word in str(caught.value)
+
+
+# --- what comes in the middle ---
+
+
+def crowded(limit: int) -> tuple[Scene, Attempt, Attempt, Attempt]:
+    """A scene, one of those that are out, and the two that wait."""
+    scene = Scene(ConcurrencyLimit(limit))
+    out, *_ = [scene.come() for _ in range(limit)]
+    return scene, out, scene.come(), scene.come()
+
+
+def acts(scene: Scene, out: Attempt, first: Attempt, second: Attempt) -> dict[str, tuple[Attempt, Callable[[Attempt], object]]]:
+    return {
+        "newcomer": (one(), scene.ask),
+        "end": (out, scene.end),
+        "early": (first, scene.ask),
+        "leave": (first, scene.leave),
+        "leave behind": (second, scene.leave),
+    }
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("act", ["newcomer", "end", "early", "leave", "leave behind"])
+@pytest.mark.parametrize("blow", ["an end", "first leaves", "second leaves", "all leave", "a call"])
+def test_what_the_same_thread_does_in_the_middle_neither_locks_it_out_nor_loses_a_place(limit: int, act: str, blow: str) -> None:
+    """A collection closes a dead coroutine, or a signal handler makes a call, while the thread is in the layer."""
+
+    def make() -> tuple[Scene, Callable[[], object], Callable[[], object]]:
+        scene, out, first, second = crowded(limit)
+        attempt, does = acts(scene, out, first, second)[act]
+        between = {
+            "an end": [out],
+            "first leaves": [first],
+            "second leaves": [second],
+            "all leave": [out, first, second],
+            "a call": [],
+        }[blow]
+        gone = [other for other in between if other is not attempt]
+
+        def strike() -> None:
+            for other in gone:
+                scene.leave(other)
+            if blow == "a call":
+                scene.call()
+
+        made.append(scene)
+        return scene, lambda: does(attempt), strike
+
+    made: list[Scene] = []
+    assert at_every_line(make) == []
+    assert all(is_empty(scene.layer) for scene in made)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("act", ["newcomer", "end", "early", "leave", "leave behind"])
+def test_an_interrupt_between_a_grant_and_its_wake_leaves_nobody_waiting(limit: int, act: str) -> None:
+    def make() -> tuple[Scene, Callable[[], object], Callable[[], object]]:
+        scene, out, first, second = crowded(limit)
+        made.append(scene)
+        return scene, interrupted(scene, *acts(scene, out, first, second)[act]), interrupt
+
+    made: list[Scene] = []
+    assert at_every_line(make) == []
+    assert all(is_empty(scene.layer) for scene in made)  # type: ignore[arg-type]
+
+
+def test_a_wake_that_was_interrupted_is_made_up_for_by_whoever_leaves_next() -> None:
+    limit = ConcurrencyLimit(2)
+    out, other, first = one(), one(), one()
+    for attempt in (out, other, first):
+        ask(limit, attempt)
+    queued = limit._queue[first]
+    wakes = iter([interrupt, queued.wake])
+    queued.wake = lambda: next(wakes)()
+    with pytest.raises(KeyboardInterrupt):
+        limit.settle(out, [Outcome()], 0.0)
+    assert not is_woken(first)
+    limit.settle(other, [Outcome()], 0.0)
+    assert is_woken(first)
+    # Once is enough: the next that leaves has nobody to wake.
+    assert (limit._granted, ask(limit, first)) == ({}, None)
+    limit.settle(first, [Outcome()], 0.0)
+    assert is_empty(limit)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ConcurrencyLimit(max_concurrent=5), ["ConcurrencyLimit", "max_concurrent", "here it is limit"]),  # type: ignore[call-arg]
+        (lambda: ConcurrencyLimit(permits=5), ["permits", "here it is limit"]),  # type: ignore[call-arg]
+        (lambda: ConcurrencyLimit(5, max_waitng=1), ["max_waitng", "did you mean max_waiting?"]),  # type: ignore[call-arg]
+        (lambda: ConcurrencyLimit(5, 10), ["only limit by place", "10", "max_waiting=10"]),  # type: ignore[misc]
+    ],
+)
+def test_a_parameter_that_it_does_not_have_gets_an_error_that_names_ours(make: Any, words: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_subclass_says_itself_what_it_takes() -> None:
+    class Own(ConcurrencyLimit):
+        def __init__(self, permits: int, extra: int) -> None:
+            super().__init__(permits + extra)
+
+    assert Own(2, 3).limit == Own(permits=2, extra=3).limit == 5
+    assert list(inspect.signature(Own).parameters) == ["permits", "extra"]
+    assert list(inspect.signature(ConcurrencyLimit).parameters) == ["limit", "max_waiting", "max_wait", "name"]
 
 
 def test_its_repr_tells_how_it_stands() -> None:

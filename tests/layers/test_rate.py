@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interruptions import Scene, at_every_line, interrupt, interrupted
 from support import Recorder, Rig, both_drivers, fresh
 
 from rpcretry import AsyncClient, BatchRequest, Client, ConnectionLostError, DeadlineExceeded, Delivery, Refused, Request, RetryStrategy
@@ -237,15 +238,14 @@ def test_the_next_is_woken_outside_of_the_lock() -> None:
         ask(limit, attempt, 0.0)
     assert second.parking is not None
     free: list[bool] = []
-    second.parking.on_wake(lambda: free.append(limit._lock.acquire(blocking=False)))
+    second.parking.on_wake(lambda: free.append(not limit._lock._is_owned()))
     limit.abandon(head, 0.0)
     assert free == [True]
 
 
 def test_a_function_of_the_users_is_called_without_the_lock() -> None:
     def cost(member: Member) -> float:
-        assert limit._lock.acquire(blocking=False)
-        limit._lock.release()
+        assert not limit._lock._is_owned()
         return 1
 
     limit = RateLimit(1, cost=cost)
@@ -791,6 +791,99 @@ def test_nothing_is_lost_by_tasks_that_are_cancelled_at_random(seed: int) -> Non
 )
 def test_bad_input_is_named(make: Any, kind: type[Exception], words: list[str]) -> None:
     with pytest.raises(kind) as caught:
+        make()
+    for word in words:
+        assert word in str(caught.value)
+
+
+# --- what comes in the middle ---
+
+
+def crowded(burst: int) -> tuple[Scene, Attempt, Attempt, Attempt]:
+    """A scene, one of those that took a token and are not sent, and the two that wait."""
+    scene = Scene(RateLimit(1, burst=burst))
+    out, *_ = [scene.come() for _ in range(burst)]
+    return scene, out, scene.come(), scene.come()
+
+
+def acts(scene: Scene, out: Attempt, first: Attempt, second: Attempt) -> dict[str, tuple[Attempt, Callable[[Attempt], object]]]:
+    return {
+        "newcomer": (one(), scene.ask),
+        "end": (out, scene.end),
+        "cancel": (out, scene.leave),
+        "head": (first, scene.ask),
+        "early": (second, scene.ask),
+        "leave": (first, scene.leave),
+        "leave behind": (second, scene.leave),
+    }
+
+
+@pytest.mark.parametrize(("burst", "now"), [(1, 0.0), (1, 1.0), (3, 1.0)])
+@pytest.mark.parametrize("act", ["newcomer", "end", "cancel", "head", "early", "leave", "leave behind"])
+@pytest.mark.parametrize("blow", ["cancel", "first leaves", "both leave", "all leave", "a call"])
+def test_what_the_same_thread_does_in_the_middle_neither_locks_it_out_nor_loses_a_wake(burst: int, now: float, act: str, blow: str) -> None:
+    """A collection closes a dead coroutine, or a signal handler makes a call, while the thread is in the layer."""
+
+    def make() -> tuple[Scene, Callable[[], object], Callable[[], object]]:
+        scene, out, first, second = crowded(burst)
+        scene.now = now
+        attempt, does = acts(scene, out, first, second)[act]
+        between = {"cancel": [out], "first leaves": [first], "both leave": [second, first], "all leave": [out, first, second], "a call": []}[blow]
+        gone = [other for other in between if other is not attempt]
+
+        def strike() -> None:
+            for other in gone:
+                scene.leave(other)
+            if blow == "a call":
+                scene.call()
+
+        made.append(scene)
+        return scene, lambda: does(attempt), strike
+
+    made: list[Scene] = []
+    assert at_every_line(make) == []
+    for scene in made:
+        assert is_empty(scene.layer)  # type: ignore[arg-type]
+        assert level(scene.layer, 1_000.0) == burst  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("burst", "now"), [(1, 0.0), (1, 1.0), (3, 1.0)])
+@pytest.mark.parametrize("act", ["newcomer", "end", "cancel", "head", "early", "leave", "leave behind"])
+def test_an_interrupt_leaves_nobody_waiting(burst: int, now: float, act: str) -> None:
+    def make() -> tuple[Scene, Callable[[], object], Callable[[], object]]:
+        scene, out, first, second = crowded(burst)
+        scene.now = now
+        made.append(scene)
+        return scene, interrupted(scene, *acts(scene, out, first, second)[act]), interrupt
+
+    made: list[Scene] = []
+    assert at_every_line(make) == []
+    assert [scene.layer._queue for scene in made] == [{}] * len(made)  # type: ignore[attr-defined]
+    assert [scene.layer._taken for scene in made] == [{}] * len(made)  # type: ignore[attr-defined]
+
+
+@both_drivers
+@pytest.mark.parametrize("cost", [{"big": 1e300}, lambda member: 1e300])
+def test_a_cost_that_no_clock_can_measure_is_refused_and_changes_nothing(driver: str, cost: Any) -> None:
+    limit = RateLimit(1e-9, burst=1, cost=cost)
+    rig = Rig(driver, layers=limit)
+    with pytest.raises(ValueError, match=r"cost must be .*1e\+300 tokens for the method 'big' at 1e-09 in 1 s; give fewer"):
+        rig.call("big")
+    assert (rig.sent, is_empty(limit), level(limit, rig.time.now)) == (0, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: RateLimit(10, 60), ["only rate by place", "60", "per=60"]),  # type: ignore[misc]
+        (lambda: RateLimit(calls=10, period=60), ["RateLimit", "'calls'", "here it is rate"]),  # type: ignore[call-arg]
+        (lambda: RateLimit(10, period=60), ["'period'", "here it is per"]),  # type: ignore[call-arg]
+        (lambda: RateLimit(10, capacity=60), ["'capacity'", "here it is burst"]),  # type: ignore[call-arg]
+        (lambda: RateLimit(10, brust=60), ["'brust'", "did you mean burst?"]),  # type: ignore[call-arg]
+    ],
+)
+def test_a_parameter_that_it_does_not_have_gets_an_error_that_names_ours(make: Any, words: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
         make()
     for word in words:
         assert word in str(caught.value)

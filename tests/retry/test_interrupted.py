@@ -78,6 +78,33 @@ def test_a_place_that_a_dead_loop_was_granted_goes_to_the_next() -> None:
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
+def test_the_places_of_many_dead_waiters_go_on_without_a_deep_stack() -> None:
+    limit = ConcurrencyLimit(1)
+    loop = asyncio.new_event_loop()
+    client = AsyncClient(AsyncScriptedBackend([result(2)]), layers=[limit])
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold(exchange: Any) -> Any:
+        entered.set()
+        go_on.wait(5)
+        return result(1)(exchange)
+
+    first = threading.Thread(target=lambda: Client(ScriptedBackend([hold]), layers=[limit]).call("m"))
+    first.start()
+    entered.wait(5)
+    waiting = [loop.create_task(client.call("m")) for _ in range(1_000)]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert limit.waiting == 1_000
+    loop.close()
+    go_on.set()
+    first.join(5)
+    assert (limit.in_use, limit.waiting) == (0, 0)
+    for task in waiting:
+        task.get_coro().close()  # type: ignore[union-attr]
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
 def test_what_a_function_returned_is_its_result_whatever_attributes_it_has() -> None:
     class Job:
         result = None
