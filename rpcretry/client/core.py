@@ -197,16 +197,7 @@ class ClientCore(Generic[BackendT]):
             given = args
         options = self._options
         if not (retry_strategy is timeout is deadline is headers is result is fallback is idempotency_key is UNSET):
-            options = options.replace(
-                "_",
-                retry_strategy=retry_strategy,
-                timeout=timeout,
-                deadline=deadline,
-                headers=headers,
-                result=result,
-                fallback=fallback,
-                idempotency_key=idempotency_key,
-            )
+            options = self._chosen(retry_strategy, timeout, deadline, headers, result, fallback, idempotency_key)
         request = prepared(method, given, None if notify else shared.next_id())
         return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, False)
 
@@ -224,7 +215,27 @@ class ClientCore(Generic[BackendT]):
         shared = self._shared
         if shared.closed:
             raise self._closed()
-        options = self._options.replace(
+        options = self._chosen(retry_strategy, timeout, deadline, headers, result, fallback, idempotency_key)
+        if isinstance(request, Request):
+            if request.id is UNSET:
+                request = request.with_id(shared.next_id())
+            return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, True)
+        if not isinstance(request, BatchRequest):
+            hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
+            raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
+        return BatchCall(options, shared.reader, self._numbered(request))
+
+    def _chosen(
+        self,
+        retry_strategy: RetryStrategy | Unset | None,
+        timeout: float | Unset | None,
+        deadline: float | Unset | None,
+        headers: HeadersLike | Unset | None,
+        result: Any,
+        fallback: Fallback | Unset | None,
+        idempotency_key: IdempotencyKey | Unset | None,
+    ) -> Options:
+        return self._options.replace(
             "_",
             retry_strategy=retry_strategy,
             timeout=timeout,
@@ -234,14 +245,6 @@ class ClientCore(Generic[BackendT]):
             fallback=fallback,
             idempotency_key=idempotency_key,
         )
-        if isinstance(request, Request):
-            if request.id is UNSET:
-                request = request.with_id(shared.next_id())
-            return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, True)
-        if not isinstance(request, BatchRequest):
-            hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
-            raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
-        return BatchCall(options, shared.reader, self._numbered(request))
 
     def _numbered(self, batch: BatchRequest) -> list[Request]:
         taken = {request.id for request in batch}
