@@ -195,15 +195,11 @@ log_event = LoggingSink()
 
 
 def publish(sinks: tuple[Sink, ...], event: Event) -> None:
-    """Hand *event* to every sink that wants it."""
-    hand(tuple(sink for sink in sinks if wants(sink, type(event))), event)
-
-
-def hand(sinks: tuple[Sink, ...], event: Event) -> None:
-    """Hand *event* to every sink; one that raises is logged and does not keep it from the others."""
+    """Hand *event* to every sink that wants it; one that raises is logged and does not keep it from the others."""
     for sink in sinks:
         try:
-            sink(event)
+            if wants(sink, type(event)):
+                sink(event)
         except Exception:
             logger.exception("on_event: %r raised on %s", sink, type(event).__name__)
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from .._check import is_async_callable, needs_argument, plain_callable_with
 from ..messages import BatchRequest, Request
 from ..transport import Headers
-from .headers import as_headers, merged
+from .headers import as_headers
 
 __all__ = ["HEADER", "IdempotencyKey", "KeySource", "as_key_source", "told_apart", "with_key"]
 
@@ -51,8 +51,7 @@ def with_key(headers: Headers | None, key: str) -> Headers:
     """
     if headers is not None and HEADER in headers:
         raise ValueError(f"give idempotency_key or the header {HEADER}, not both; for a single call write _idempotency_key=...")
-    field = Headers([(HEADER, key)])
-    return merged(headers, field) or field
+    return (headers or Headers()).updated({HEADER: key})
 
 
 def told_apart(key: str, chosen: tuple[int, ...]) -> str:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from .._check import callable_with, count, deadline_in_seconds, is_async_callable, number, plain_callable_with, refuse_unknown, seconds
-from ..errors import DeadlineExceeded, Refused, RetryableError
+from ..errors import RetryableError
 from ..events import Event, RetryScheduled, Sink
 from ..outcome import Outcome
 from ..retry.backoff import UNLIMITED, BackoffLike, ExponentialBackoff, as_backoff, limit_of
 from ..retry.fallback import Fallback
 from ..retry.jitter import JitterLike
 from ..retry.layer import Layer
-from ..retry.strategy import RetryStrategy
+from ..retry.strategy import RetryStrategy, refuse_never_retried
 
 __all__ = ["RetryOptions"]
 
@@ -211,6 +211,7 @@ class FunctionStrategy(RetryStrategy):
         if retry_result is not None:
             plain_callable_with("retry_result", retry_result, 1, "it gets what the function returned")
         classes = as_classes("on", options.get("on", DEFAULT_ON if condition is None else Exception), "when")
+        refuse_never_retried("on", classes)
         self._asks_results = retry_result is not None
 
         def asked(outcome: Outcome, tries: int) -> bool | float | None:
@@ -289,8 +290,6 @@ def as_classes(name: str, value: object, other: str) -> tuple[type[Exception], .
             raise TypeError(f"{name} takes exception classes, got {cls!r:.60}")
         if not issubclass(cls, Exception):
             raise TypeError(f"{name} takes subclasses of Exception, got {cls.__name__}: cancellation and interrupts are never retried")
-        if name == "on" and issubclass(cls, (Refused, DeadlineExceeded)):
-            raise ValueError(f"on must not name {cls.__name__}: refusals and deadlines end a call and are never retried")
     return classes
 
 

@@ -255,7 +255,7 @@ class Engine:
                 return Stop("error")
         if isinstance(error, TimeoutError) and now >= self._ends - SLACK:
             return self._late(member, outcome, now)
-        if error is None and (strategy is None or self.policy.success_ends):
+        if error is None and self.policy.success_ends:
             return OK
         if strategy is None:
             return Stop("error")

@@ -146,9 +146,7 @@ class RetryStrategy:
         if not self._explicit:
             exceptions, codes, statuses = (ConnectionError, TimeoutError), TRANSIENT_CODES, TRANSIENT_STATUSES
         types = _types("exceptions", _several(exceptions))
-        for cls in types:
-            if issubclass(cls, (Refused, DeadlineExceeded, ClientClosedError, ResultValidationError)):
-                raise ValueError(f"exceptions must not name {cls.__name__}: it ends a call and is never retried")
+        refuse_never_retried("exceptions", types)
         self._exceptions = types
         self._rpc_types = tuple(cls for cls in types if issubclass(cls, JsonRpcError))
         # Through __cause__ only a library's own classes match: its exceptions also derive from builtins, such
@@ -268,6 +266,13 @@ class RetryStrategy:
         if isinstance(error, JsonRpcError):
             return _within(error.code, self._fatal_codes)
         return isinstance(error, TransportError) and isinstance(error.__cause__, self._fatal_library_types)
+
+
+def refuse_never_retried(name: str, classes: Iterable[type[Exception]]) -> None:
+    """Refuse what ends a call whatever is named."""
+    for cls in classes:
+        if issubclass(cls, (Refused, DeadlineExceeded, ClientClosedError, ResultValidationError)):
+            raise ValueError(f"{name} must not name {cls.__name__}: it ends a call and is never retried")
 
 
 def _several(value: Any) -> list[Any]:

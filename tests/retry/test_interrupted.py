@@ -51,7 +51,8 @@ def test_a_layer_that_an_interrupt_kept_from_settling_is_abandoned(driver: str, 
     assert [layer.log for layer in layers] == [["abandon"] if index <= hit else ["settle"] for index in range(3)]
 
 
-def test_a_place_that_a_dead_loop_was_granted_goes_to_the_next() -> None:
+@pytest.mark.parametrize("count", [1, 1_000], ids=["one", "more than a stack is deep"])
+def test_the_places_of_dead_waiters_go_on_to_the_next(count: int) -> None:
     limit = ConcurrencyLimit(1)
     entered, go_on = threading.Event(), threading.Event()
 
@@ -63,43 +64,18 @@ def test_a_place_that_a_dead_loop_was_granted_goes_to_the_next() -> None:
     first = threading.Thread(target=lambda: Client(ScriptedBackend([hold]), layers=[limit]).call("m"))
     first.start()
     entered.wait(5)
-    loop = asyncio.new_event_loop()
-    waiting = loop.create_task(AsyncClient(AsyncScriptedBackend([result(2)]), layers=[limit]).call("m"))
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.run_until_complete(asyncio.sleep(0))
-    assert limit.waiting == 1
-    loop.close()
-    go_on.set()
-    first.join(5)
-    # The task is still held here, as a program might hold it for ever.
-    assert (limit.in_use, limit.waiting) == (0, 0)
-    assert Client(ScriptedBackend([result(3)]), layers=[limit]).call("m") == 3
-    waiting.get_coro().close()  # type: ignore[union-attr]
-    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
-
-
-def test_the_places_of_many_dead_waiters_go_on_without_a_deep_stack() -> None:
-    limit = ConcurrencyLimit(1)
     loop = asyncio.new_event_loop()
     client = AsyncClient(AsyncScriptedBackend([result(2)]), layers=[limit])
-    entered, go_on = threading.Event(), threading.Event()
-
-    def hold(exchange: Any) -> Any:
-        entered.set()
-        go_on.wait(5)
-        return result(1)(exchange)
-
-    first = threading.Thread(target=lambda: Client(ScriptedBackend([hold]), layers=[limit]).call("m"))
-    first.start()
-    entered.wait(5)
-    waiting = [loop.create_task(client.call("m")) for _ in range(1_000)]
+    waiting = [loop.create_task(client.call("m")) for _ in range(count)]
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
-    assert limit.waiting == 1_000
+    assert limit.waiting == count
     loop.close()
     go_on.set()
     first.join(5)
+    # The tasks are still held here, as a program might hold them for ever.
     assert (limit.in_use, limit.waiting) == (0, 0)
+    assert Client(ScriptedBackend([result(3)]), layers=[limit]).call("m") == 3
     for task in waiting:
         task.get_coro().close()  # type: ignore[union-attr]
         task._log_destroy_pending = False  # type: ignore[attr-defined]
