@@ -13,55 +13,29 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from ._encoding import encode_batch, encode_request, encode_requests, split_batch
 from ._json import Codec, JsonCodec
 from ._unreadable import charset_of, excerpt_of, kind_of, redirected, rejected, unreadable
 from ._unset import UNSET
 from .errors import Delivery, IdentityError, JsonRpcError, MissingResponseError, ProtocolError, error_class
 from .errors._answers import Registry
-from .messages import Request, RequestId, fresh
+from .messages import RequestId, fresh
 from .transport import Exchange, Headers, Reply
 
-__all__ = ["Codec", "JsonCodec", "encode_batch", "encode_request", "read_batch", "read_notification", "read_single"]
+__all__ = [
+    "Codec",
+    "JsonCodec",
+    "encode_batch",
+    "encode_request",
+    "encode_requests",
+    "read_batch",
+    "read_in_order",
+    "read_notification",
+    "read_single",
+    "split_batch",
+]
 
-STRUCTURED = frozenset({list, tuple, dict})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-def encode_request(codec: Codec, request: Request) -> bytes:
-    """The request as a JSON object.
-
-    :raises TypeError: where the params hold something that JSON has no place for.
-    :raises ValueError: where they hold NaN, infinity, or themselves.
-    """
-    document: dict[str, object] = {"jsonrpc": "2.0", "method": request._method}
-    params = request._params
-    if params is not UNSET:
-        document["params"] = params
-    if request._id is not None:
-        document["id"] = request._id
-    try:
-        body = codec.dumps(document)
-    except (TypeError, ValueError) as problem:
-        kind = TypeError if isinstance(problem, TypeError) else ValueError
-        raise kind(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
-    if type(body) is not bytes:
-        raise TypeError(f"codec.dumps must return bytes, got {type(body).__name__}; write .encode()")
-    if params is not UNSET and type(params) not in STRUCTURED:
-        _check_structured(codec, request, body)
-    return body
-
-
-def _check_structured(codec: Codec, request: Request, body: bytes) -> None:
-    # Models, dataclasses, sets and the like show only when written whether they are an array or an object.
-    document = codec.loads(body, None)
-    if isinstance(document, dict) and not isinstance(document.get("params"), (list, dict)):
-        name = type(request._params).__name__
-        raise TypeError(f"params of {request._method!r} must become a JSON array or object, a {name} becomes neither; write params=[...]")
-
-
-def encode_batch(fragments: Sequence[bytes]) -> bytes:
-    """Join encoded requests into a batch."""
-    return b"[" + b",".join(fragments) + b"]"
 
 
 class Reader:
@@ -220,9 +194,25 @@ def read_notification(reader: Reader, reply: Reply) -> None:
         raise unreadable(reply, "JSON that is no JSON-RPC answer")
 
 
-def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
+def read_in_order(document: object, ids: Sequence[RequestId]) -> list[Any] | None:
+    """The results in an answer to a batch, if it holds a success for each of *ids* in their order; ``None`` if not."""
+    if type(document) is not list or len(document) != len(ids):
+        return None
+    results = []
+    for answer, id in zip(document, ids, strict=True):
+        if type(answer) is not dict:
+            return None
+        found = answer.get("id")
+        if found != id or type(found) is not type(id) or "result" not in answer or answer.get("error") is not None:
+            return None
+        results.append(answer["result"])
+    return results
+
+
+def read_batch(reader: Reader, reply: Reply, exchange: Exchange, document: Any = UNSET) -> list[Any]:
     """What the reply to a batch means for each of its requests.
 
+    :param document: the parsed body, where the caller has it.
     :returns: for each request, in order, its result, or an exception that is not raised: a JsonRpcError, or a
         ProtocolError where the server did not answer it. ``None`` for a notification.
     :raises ProtocolError, HTTPStatusError: where the reply is no answer to the batch at all.
@@ -230,7 +220,8 @@ def read_batch(reader: Reader, reply: Reply, exchange: Exchange) -> list[Any]:
     if not exchange.ids:
         read_notification(reader, reply)
         return [None] * len(exchange.requests)
-    document = reader.parse(reply)
+    if document is UNSET:
+        document = reader.parse(reply)
     whole: JsonRpcError | None = None
     bare = isinstance(document, dict)
     if bare:

@@ -122,7 +122,7 @@ def check_id(id: object) -> RequestId:
     return int.__int__(id) if isinstance(id, int) else str.__str__(id)
 
 
-def prepared(method: str, params: Params, id: RequestId | None) -> Request:
+def prepared(method: str, params: Params, id: RequestId | Unset | None) -> Request:
     """A request whose parts were checked before."""
     request = Request.__new__(Request)
     request._method = method
@@ -276,10 +276,28 @@ class BatchResponse(Sequence[Response[Any]]):
     A request that got no answer is in its place with the failure as its ``error``.
     """
 
-    __slots__ = ("_responses",)
+    __slots__ = ("_made", "_results")
 
     def __init__(self, responses: Sequence[Response[Any]] = ()) -> None:
-        self._responses = tuple(responses)
+        self._made: tuple[Response[Any], ...] | None = tuple(responses)
+        self._results: tuple[Sequence[Any], list[Any], int, Mapping[str, str]] = ((), [], 200, NO_HEADERS)
+
+    @classmethod
+    def of_results(cls, ids: Sequence[Any], results: list[Any], status: int, headers: Mapping[str, str]) -> BatchResponse:
+        """That all of one exchange succeeded; each response is made when somebody looks at one."""
+        twin = cls()
+        twin._made, twin._results = None, (ids, results, status, headers)
+        return twin
+
+    @property
+    def _responses(self) -> tuple[Response[Any], ...]:
+        if self._made is None:
+            ids, results, status, headers = self._results
+            self._made = tuple([Response(id, result, status=status, headers=headers) for id, result in zip(ids, results, strict=True)])
+        return self._made
+
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        return None, {"_made": self._responses, "_results": ((), [], 200, NO_HEADERS)}
 
     @overload
     def __getitem__(self, index: int) -> Response[Any]: ...
@@ -297,12 +315,14 @@ class BatchResponse(Sequence[Response[Any]]):
     @property
     def results(self) -> list[Any]:
         """All results in order. Raises the first error in it; look at the responses for the others."""
+        if self._made is None:
+            return self._results[1].copy()
         return [response.result for response in self._responses]
 
     @property
     def is_success(self) -> bool:
         """Whether every request succeeded."""
-        return all(response._error is None for response in self._responses)
+        return self._made is None or all(response._error is None for response in self._responses)
 
     @property
     def is_error(self) -> bool:

@@ -12,17 +12,16 @@ from collections.abc import Hashable, Sequence
 from typing import Any, TypeAlias
 
 from .._unset import UNSET
-from ..codec import Reader, encode_batch, encode_request, read_batch, read_notification, read_single
-from ..errors import JsonRpcError, ResultValidationError, RpcRetryError
-from ..messages import BatchRequest, BatchResponse, Request, RequestId, Response, fresh
+from ..codec import Reader, encode_request, read_notification, read_single
+from ..errors import JsonRpcError, ResultValidationError
+from ..messages import Request, RequestId, Response
 from ..outcome import Attempt, Member, Outcome, Rescue, Stop, Wait
-from ..retry._failures import worse
 from ..retry.engine import OK, Engine, Step
 from ..transport import NO_HEADERS, Exchange, Headers, Reply
-from .keys import HEADER, told_apart, with_key
-from .options import Options
+from .keys import HEADER
+from .options import Convert, Options
 
-__all__ = ["BatchCall", "Call", "SingleCall"]
+__all__ = ["Answer", "Call", "Order", "SingleCall"]
 
 Order: TypeAlias = Exchange | Wait | Rescue | Stop
 
@@ -34,6 +33,7 @@ class Answer(Outcome):
 
     def __init__(self, id: RequestId | None, value: object, reply: Reply) -> None:
         self.error = None
+        self.shared = reply.shared
         self._id = id
         self._value = value
         self._reply = reply
@@ -109,10 +109,7 @@ class Call(Engine, abc.ABC):
     def result_of(self, value: Response[Any]) -> Any:
         return value._result
 
-    def _converted(self, request: Request, value: Any, reply: Reply) -> Any:
-        convert = self._options.convert
-        if convert is None:
-            return value
+    def _converted(self, convert: Convert, request: Request, value: Any, reply: Reply) -> Any:
         try:
             return convert(value, request._method, reply.status)
         except ResultValidationError as problem:
@@ -213,7 +210,8 @@ class SingleCall(Call):
         try:
             if self._id is not None:
                 value = read_single(self._reader, reply, self._id)
-                self._value = value if self._options.convert is None else self._converted(self._request, value, reply)
+                convert = self._options.convert
+                self._value = value if convert is None else self._converted(convert, self._request, value, reply)
             else:
                 self._value = None
                 read_notification(self._reader, reply)
@@ -253,106 +251,3 @@ class SingleCall(Call):
         response: Response[Any] = outcome.value
         response._attempts = tries
         return response
-
-
-class BatchCall(Call):
-    """Several requests, in one exchange at first, and then in as few as their delays allow."""
-
-    __slots__ = ("_fragments", "_keys", "_requests", "_sent")
-
-    def __init__(self, options: Options, reader: Reader, requests: Sequence[Request]) -> None:
-        super().__init__(options, reader)
-        self._requests = requests
-        self._fragments = [encode_request(reader.codec, request) for request in requests]
-        self._recalled = self._recalls(requests)
-        self._sent: Exchange | None = None
-        self._keys: dict[tuple[int, ...], str] = {}
-        if options.key is not None:
-            # A source that fails does so before anything else is done, as it does for a single call.
-            self._key(tuple(range(len(requests))))
-
-    @property
-    def operation(self) -> str:
-        return f"batch of {len(self._requests)}"
-
-    def make_members(self) -> list[Member]:
-        return [Member(request, index) for index, request in enumerate(self._requests)]
-
-    def exchange(self, attempt: Attempt) -> Exchange:
-        chosen = tuple(member.index for member in attempt.members)
-        requests = tuple(self._requests[index] for index in chosen)
-        ids = tuple(request._id for request in requests if isinstance(request._id, (int, str)))
-        headers = self._options.headers if self._options.key is None else with_key(self._options.headers, self._key(chosen))
-        self._sent = Exchange(encode_batch([self._fragments[index] for index in chosen]), requests, ids, headers, attempt.ends_by)
-        return self._sent
-
-    def _key(self, chosen: tuple[int, ...]) -> str:
-        # One for each body: a server that knows the key gives the answer to the body that it came with.
-        if chosen not in self._keys and self._options.key is not None:
-            key = self._options.key(BatchRequest(*(self._requests[index] for index in chosen)))
-            if key in self._keys.values():
-                key = told_apart(key, chosen)
-            self._keys[chosen] = key
-        return self._keys[chosen]
-
-    def received(self, reply: Reply, now: float) -> Order:
-        sent = self._sent
-        if sent is None:
-            raise RuntimeError("received was called before an exchange was asked for")
-        try:
-            values = read_batch(self._reader, reply, sent)
-        except Exception as problem:
-            return self.failed(self._problem(problem, reply), now)
-        outcomes = [self._outcome(request, value, reply) for request, value in zip(sent.requests, values, strict=True)]
-        return self._order(self.settle(outcomes, now), now)
-
-    def _outcome(self, request: Request, value: Any, reply: Reply) -> Outcome:
-        if isinstance(value, Exception):
-            return Outcome(UNSET, value)
-        if request._id is not None:
-            try:
-                value = self._converted(request, value, reply)
-            except Exception as problem:
-                return Outcome(UNSET, problem)
-        return Answer(_answered(request), value, reply)
-
-    def failed(self, problem: Exception, now: float) -> Order:
-        count = len(self._sent.requests) if self._sent is not None else 0
-        return self._order(self.settle([Outcome(UNSET, problem if index == 0 else fresh(problem)) for index in range(count)], now), now)
-
-    def result(self) -> BatchResponse:
-        taken = self._take()
-        answered = [outcome.error is None or isinstance(outcome.error, (JsonRpcError, ResultValidationError)) for outcome, _ in taken]
-        first = taken[0][0].error
-        if first is not None and not any(answered) and _same(taken):
-            # Nothing came of any of them, and for one reason: that reason is the batch's.
-            if isinstance(first, RpcRetryError):
-                for outcome, _ in taken:
-                    first.delivery = worse(first.delivery, outcome.delivery)
-                    del outcome
-            try:
-                raise first
-            finally:
-                del first, taken
-        responses: list[Response[Any]] = []
-        for request, (outcome, tries) in zip(self._requests, taken, strict=True):
-            if request._id is not None or outcome.error is not None:
-                responses.append(self._response(request, outcome, tries))
-        return BatchResponse(responses)
-
-    def _response(self, request: Request, outcome: Outcome, tries: int) -> Response[Any]:
-        error, id = outcome.error, _answered(request)
-        if error is not None:
-            return Response(id, error=error, status=getattr(error, "status", None) or 200, headers=outcome.headers or NO_HEADERS, attempts=tries)
-        response: Response[Any] = outcome.value
-        response._attempts = tries
-        return response
-
-
-def _answered(request: Request) -> RequestId | None:
-    return None if request._id is UNSET else request._id
-
-
-def _same(taken: list[tuple[Outcome, int]]) -> bool:
-    first = taken[0][0].error
-    return all(outcome.error is first or (type(outcome.error) is type(first) and str(outcome.error) == str(first)) for outcome, _ in taken)

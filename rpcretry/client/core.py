@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, Unpack, cast
 
 from .._check import callable_with, deadline_in_seconds, seconds
+from .._requests import Requests
 from .._unset import UNSET, Unset
 from ..codec import JsonCodec, Reader
 from ..errors import ClientClosedError, error_registry
@@ -21,12 +22,14 @@ from ..retry.layer import Layer
 from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ..transport import Exchange
-from .call import BatchCall, Call, SingleCall
+from .batch_call import BatchPlan
+from .batch_limits import UNLIMITED
+from .call import SingleCall
 from .headers import HeadersLike, as_headers
-from .ids import IdSource, as_ids
+from .ids import IdSource, as_ids, number_all
 from .keys import IdempotencyKey, as_key_source, with_key
 from .middleware import around, as_middlewares
-from .options import ClientOptions, Options, as_strategy, refuse_options, refuse_unknown_options
+from .options import ClientOptions, Convert, Options, as_strategy, params_of, refuse_unknown_options
 
 __all__ = ["ClientCore"]
 
@@ -74,6 +77,8 @@ class ClientCore(Generic[BackendT]):
 
     _is_view = False
     _is_async = False
+    _drive: Callable[..., Any]
+    _send_batch: Callable[..., Any]
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class ClientCore(Generic[BackendT]):
         key = as_key_source("idempotency_key", options.get("idempotency_key"), one_call=False)
         fallback = as_fallback("fallback", options.get("fallback"), awaited=self._is_async)
         policy = Policy(strategy, compose(strategy, layers, keyed=key is not None), as_sinks(options.get("on_event")), *limits, fallback)
-        self._options = Options(policy, layers, as_headers("headers", headers), None, key, self._is_async)
+        self._options = Options(policy, layers, as_headers("headers", headers), None, key, self._is_async, UNLIMITED.replace(options))
         codec = options.get("codec")
         if codec is not None:
             if isinstance(codec, type):
@@ -103,9 +108,14 @@ class ClientCore(Generic[BackendT]):
             callable_with("codec.dumps", codec.dumps, 1, "it gets the value and returns bytes")
             callable_with("codec.loads", codec.loads, 2, "it gets the body and a charset or None")
         reader = Reader(codec if codec is not None else JsonCodec(), error_registry(options.get("errors", ())))
-        exchange: Callable[[Exchange], Any] = cast("Any", backend).exchange
+        exchange = self._carrier(backend, reader, clock)
         perform = around(exchange, as_middlewares(options.get("middlewares"), wanted_async=self._is_async))
         self._shared = Shared(backend, perform, as_ids(options.get("ids")), reader, clock, sleep)
+
+    def _carrier(self, backend: BackendT, reader: Reader, clock: Callable[[], float]) -> Callable[[Exchange], Any]:
+        """What carries the exchanges, inside of the middlewares."""
+        exchange: Callable[[Exchange], Any] = cast("Any", backend).exchange
+        return exchange
 
     @property
     def backend(self) -> BackendT:
@@ -189,10 +199,7 @@ class ClientCore(Generic[BackendT]):
             check_method(method)
         given: object = UNSET
         if params:
-            refuse_options(params)
-            if args:
-                raise TypeError(f"{method}: give params by position or by name, not both; JSON-RPC sends an array or an object")
-            given = params
+            given = params_of(method, args, params)
         elif args:
             given = args
         options = self._options
@@ -211,7 +218,7 @@ class ClientCore(Generic[BackendT]):
         result: Any,
         fallback: Fallback | Unset | None,
         idempotency_key: IdempotencyKey | Unset | None,
-    ) -> Call:
+    ) -> SingleCall | BatchPlan:
         shared = self._shared
         if shared.closed:
             raise self._closed()
@@ -223,7 +230,8 @@ class ClientCore(Generic[BackendT]):
         if not isinstance(request, BatchRequest):
             hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
             raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
-        return BatchCall(options, shared.reader, self._numbered(request))
+        # Copies: the ids that they get are this call's.
+        return self._batch_plan(options, Requests(request), {})
 
     def _chosen(
         self,
@@ -246,23 +254,26 @@ class ClientCore(Generic[BackendT]):
             idempotency_key=idempotency_key,
         )
 
-    def _numbered(self, batch: BatchRequest) -> list[Request]:
-        taken = {request.id for request in batch}
-        given = len(taken)
-        numbered: list[Request] = []
-        for request in batch:
-            if request.id is UNSET:
-                # As many more as the caller's own ids could stand in the way of.
-                for _ in range(given + 1):
-                    new = self._shared.next_id()
-                    if new not in taken:
-                        break
-                else:
-                    raise ValueError(f"ids gave {new!r:.40} again; every request of a batch needs an id of its own")
-                taken.add(new)
-                request = request.with_id(new)
-            numbered.append(request)
-        return numbered
+    def _launch(self, call: SingleCall | BatchPlan) -> Any:
+        return self._send_batch(call) if isinstance(call, BatchPlan) else self._drive(call, self._shared)
+
+    def _batch_options(self, concurrency: object, given: Mapping[str, Any], *call_options: Any) -> Options:
+        if self._shared.closed:
+            raise self._closed()
+        options = self._chosen(*call_options)
+        limits = options.limits.replace({**given, "concurrency": concurrency}, "concurrency")
+        return Options(options.policy, options.layers, options.headers, options.convert, options.key, options.awaited, limits)
+
+    def _batch_plan(self, options: Options, requests: Requests, converts: Mapping[int, Convert | None]) -> BatchPlan:
+        """How *requests*, which are nobody else's, are to be sent.
+
+        :param converts: of those whose results are to be of another type than the others'.
+        """
+        if self._shared.closed:
+            raise self._closed()
+        number_all(requests.ids, self._shared.next_id)
+        listed = [converts.get(place, options.convert) for place in range(len(requests))] if converts else None
+        return BatchPlan(options, self._shared.reader, requests, listed)
 
     def _closed(self) -> ClientClosedError:
         return ClientClosedError(f"this {type(self).__name__} was closed; make another, or close it after the last call")
@@ -270,7 +281,7 @@ class ClientCore(Generic[BackendT]):
 
 def _keyed(options: Options, request: Request) -> Options:
     key = "" if options.key is None else options.key(request)
-    return Options(options.policy, options.layers, with_key(options.headers, key), options.convert, options.key, options.awaited)
+    return Options(options.policy, options.layers, with_key(options.headers, key), options.convert, options.key, options.awaited, options.limits)
 
 
 def refuse_kind(backend: object, sleep: object, *, wanted_async: bool, client: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from .._check import callable_with, count
+from .._unset import UNSET, Unset
 from ..messages import RequestId, check_id
 
 __all__ = ["IdSource", "random_ids", "sequential_ids", "uuid_ids"]
@@ -69,6 +70,29 @@ def as_ids(value: IdSource | Iterator[RequestId] | None) -> IdSource:
             return _locked(itertools.chain([check_id(first)], iter(value, None)))
         value = first
     return _locked(value)
+
+
+def number_all(ids: list[RequestId | Unset | None], next_id: IdSource) -> None:
+    """Put the next ids into the places of *ids* that have none yet; those that have one have one each.
+
+    :raises ValueError: where the source repeats itself.
+    """
+    new = [place for place, id in enumerate(ids) if id is UNSET]
+    taken: set[object] = {id for id in ids if id is not None} if len(new) < len(ids) else set()
+    for place in new:
+        ids[place] = next_id()
+    if len(set(ids)) + max(0, ids.count(None) - 1) == len(ids):
+        return
+    # As many more as the caller's own ids could stand in the way of.
+    tries = range(len(taken) + 1)
+    for place in new:
+        for _ in tries:
+            if ids[place] not in taken:
+                break
+            ids[place] = next_id()
+        else:
+            raise ValueError(f"ids gave {ids[place]!r:.40} again; every request of a batch needs an id of its own")
+        taken.add(ids[place])
 
 
 def _locked(ids: Iterator[RequestId]) -> IdSource:

@@ -7,14 +7,14 @@ import contextlib
 import inspect
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..context import RUNNING, leave
 from ..outcome import Parking, Rescue, Stop, Wait
-from ._sync import Call, Host
+from ._sync import Call, Host, in_order
 
-__all__ = ["drive", "pause"]
+__all__ = ["drive", "drive_all", "pause"]
 
 
 async def drive(call: Call, host: Host) -> Any:
@@ -45,6 +45,25 @@ async def drive(call: Call, host: Host) -> Any:
         running.clear()
         leave(token)
     return call.result()
+
+
+async def drive_all(calls: Sequence[Call], host: Host, concurrency: int) -> list[Any]:
+    """The results of all, in order.
+
+    :param concurrency: how many may be under way at once.
+    """
+    if concurrency == 1 or len(calls) == 1:
+        return [await drive(call, host) for call in calls]
+    # Seldom needed, and it needs what is here.
+    from ._fan_async import AsyncFan
+
+    fan, results = AsyncFan(iter(calls), host, concurrency), dict[Call, Any]()
+    try:
+        async for call, result in fan:
+            results[call] = result
+    finally:
+        await fan.aclose()
+    return in_order(calls, results)
 
 
 async def rescue(call: Call, offer: Rescue, clock: Callable[[], float]) -> Rescue | Stop:

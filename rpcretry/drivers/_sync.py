@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..context import RUNNING, leave
 from ..outcome import Parking, Rescue, Stop, Wait
 
-__all__ = ["Call", "Host", "drive", "pause"]
+__all__ = ["Call", "Host", "drive", "drive_all", "in_order", "pause"]
 
 
 class Host(Protocol):
@@ -70,6 +70,35 @@ def drive(call: Call, host: Host) -> Any:
         running.clear()
         leave(token)
     return call.result()
+
+
+def drive_all(calls: Sequence[Call], host: Host, concurrency: int) -> list[Any]:
+    """The results of all, in order.
+
+    :param concurrency: how many may be under way at once.
+    """
+    if concurrency == 1 or len(calls) == 1:
+        return [drive(call, host) for call in calls]
+    # Seldom needed, and it needs what is here.
+    from ._fan_sync import Fan
+
+    fan, results = Fan(iter(calls), host, concurrency), dict[Call, Any]()
+    try:
+        for call, result in fan:
+            results[call] = result
+    finally:
+        fan.close()
+    return in_order(calls, results)
+
+
+def in_order(calls: Sequence[Call], results: dict[Call, Any]) -> list[Any]:
+    """The results in the order of the calls. Raises the first exception among them: a mistake, since failures are results."""
+    found = [results[call] for call in calls]
+    for result in found:
+        if isinstance(result, Exception):
+            # One that was cut off from within, and not by us, ends as a single call would.
+            raise getattr(result, "problem", None) or result
+    return found
 
 
 def rescue(call: Call, offer: Rescue, clock: Callable[[], float]) -> Rescue | Stop:

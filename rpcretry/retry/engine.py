@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from ..context import CurrentAttempt
@@ -26,6 +26,7 @@ from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, Re
 from ..messages import fresh
 from ..outcome import Attempt, Member, Outcome, Parking, Rescue, Retry, Stop, Wait
 from ._failures import caused, deadline_exceeded, give_up, worse
+from ._subject import Subject
 from .fallback import Fallback
 from .policy import Policy
 
@@ -34,6 +35,7 @@ __all__ = ["Engine", "Step"]
 Step: TypeAlias = Attempt | Wait | Rescue | Stop
 
 OK = Stop("ok")
+SMALLER = Retry(0.0, "batch too large")
 
 # A loop's timer may fire this much before its time, in seconds; an attempt that the deadline cut is still
 # recognised as such.
@@ -45,7 +47,7 @@ SHORTEST = 1e-6
 BY_INDEX, BY_DUE = operator.attrgetter("index"), operator.attrgetter("due")
 
 
-class Engine:
+class Engine(Subject):
     """One call.
 
     :param policy: what it goes by.
@@ -60,27 +62,6 @@ class Engine:
         self.policy = policy
         self._attempt: Attempt | None = None
         self.members: Sequence[Member] = ()
-
-    @property
-    def operation(self) -> str:
-        """What the call is called in events and messages."""
-        return "call"
-
-    def make_members(self) -> list[Member]:
-        """What the call consists of; asked once, and only when the engine needs to know."""
-        return [Member(None)]
-
-    def recall_key(self, member: Member) -> Hashable | None:
-        """What the last good result of *member* is kept under; ``None`` where there can be none."""
-        return None
-
-    def stand_in(self, member: Member, value: Any) -> Any:
-        """The value of the outcome in which a fallback's *value* is the result."""
-        return value
-
-    def result_of(self, value: Any) -> Any:
-        """The result in the value of an outcome."""
-        return value
 
     @property
     def parking(self) -> Parking | None:
@@ -110,8 +91,11 @@ class Engine:
         """Admit the first attempt."""
         self.number, ends_by = 0, self.open(now)
         self.members = members = self.make_members()
-        self._pending: list[Member] = []
-        return self._admit(self._new_attempt(1, members, ends_by), now, 0)
+        ready = self.portion(members)
+        self._pending: list[Member] = members[len(ready) :]
+        for member in self._pending:
+            member.due = now
+        return self._admit(self._new_attempt(1, ready, ends_by), now, 0)
 
     def _catch_up(self) -> Attempt:
         # The quick way made no records; now that something went wrong they are needed.
@@ -198,8 +182,9 @@ class Engine:
                 tell_success(policy.successes_heard, attempt.operation, attempt.max_attempts, now - self.started)
             return OK if policy.fallback is None else self._fall_back(policy.fallback, "ok", now)
         again: list[Member] = []
+        too_large = self.is_too_large(attempt.members, outcomes)
         for member, outcome in zip(attempt.members, outcomes, strict=True):
-            verdict = self._verdict(attempt, member, outcome, now)
+            verdict = self._verdict(attempt, member, outcome, now, too_large)
             if isinstance(verdict, Retry):
                 if now + verdict.delay < self._ends:
                     member.due = now + verdict.delay
@@ -239,9 +224,13 @@ class Engine:
                 member.verdict = Stop("may have been executed, and the others of its batch do not go again with it")
         return [member for member in again if isinstance(member.verdict, Retry)]
 
-    def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float) -> Retry | Stop:
+    def _verdict(self, attempt: Attempt, member: Member, outcome: Outcome, now: float, too_large: bool) -> Retry | Stop:
         before, member.outcome = member.outcome, outcome
         error, strategy = outcome.error, self.policy.strategy
+        if too_large:
+            # No try of the strategy's: it failed for the size of the whole, and nothing was done.
+            member.delivery = worse(member.delivery, Delivery.REJECTED)
+            return SMALLER
         if error is not None:
             # By naming a code the strategy says that the server did not act.
             named = isinstance(error, JsonRpcError) and strategy is not None and strategy.names(error.code)
@@ -281,8 +270,9 @@ class Engine:
         if due > now:
             return Wait(due, "backoff")
         # In the order of the call, whatever the order in which their delays ended.
-        ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
-        self._pending = [member for member in self._pending if member.due > now]
+        ready = self.portion(sorted((member for member in self._pending if member.due <= now), key=BY_INDEX))
+        chosen = set(ready)
+        self._pending = [member for member in self._pending if member not in chosen]
         return self._admit(self._new_attempt(self.number + 1, ready, self._limit(now)), now, 0)
 
     # --- the ends ---

@@ -13,8 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ import pjrpc.client.retry
 import requests
 import stamina
 import tenacity
+from batches import batches, joined
+from measuring import Rows, in_turns, looped, on
 
 import rpcretry
 import rpcretry.backends.aiohttp
@@ -37,7 +38,6 @@ from rpcretry.transport import Exchange, Reply
 STRATEGY = RetryStrategy(backoff=ExponentialBackoff(attempts=3), codes={2001}, exceptions={TimeoutError})
 PEER_STRATEGY = pjrpc.client.retry.RetryStrategy(backoff=pjrpc.client.retry.ExponentialBackoff(attempts=3), codes={2001}, exceptions={TimeoutError})
 ANSWER = b'{"jsonrpc":"2.0","id":1,"result":3}'
-Rows = list[tuple[str, float, float, float, float]]
 
 
 class Null:
@@ -64,52 +64,6 @@ class PeerNull(pjrpc.client.AbstractClient):
 class AsyncPeerNull(pjrpc.client.AbstractAsyncClient):
     async def _request(self, request_text: str, is_notification: bool, request_kwargs: Any) -> str:
         return ANSWER.decode()
-
-
-def in_turns(ours: Callable[[int], float], theirs: Callable[[int], float], count: int, rounds: int) -> tuple[float, float, float]:
-    """Seconds for each call of ours and of theirs, and the median of the ratios of neighbouring rounds."""
-    ours(count // 10 + 1), theirs(count // 10 + 1)
-    mine, others, ratios = [], [], []
-    gc.collect()
-    for index in range(rounds):
-        # Whoever goes second finds warmer caches, so the two take turns at it.
-        if index % 2:
-            b, a = theirs(count), ours(count)
-        else:
-            a, b = ours(count), theirs(count)
-        mine.append(a / count)
-        others.append(b / count)
-        ratios.append(a / b)
-    return statistics.median(mine), statistics.median(others), statistics.median(ratios)
-
-
-def looped(function: Callable[[], Any]) -> Callable[[int], float]:
-    def run(count: int) -> float:
-        start = time.perf_counter()
-        for _ in range(count):
-            function()
-        return time.perf_counter() - start
-
-    return run
-
-
-def on(loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[Any]], width: int = 1) -> Callable[[int], float]:
-    async def worker(count: int) -> None:
-        for _ in range(count):
-            await function()
-
-    async def several(count: int) -> None:
-        if width == 1:
-            await worker(count)
-        else:
-            await asyncio.gather(*(worker(count // width) for _ in range(width)))
-
-    def run(count: int) -> float:
-        start = time.perf_counter()
-        loop.run_until_complete(several(count))
-        return time.perf_counter() - start
-
-    return run
 
 
 @contextlib.contextmanager
@@ -253,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many calls, relative to the usual number")
     parser.add_argument("--rounds", type=int, default=31, help="how many rounds each comparison takes")
-    parser.add_argument("--only", default="abcdef", help="which comparisons: letters of the table")
+    parser.add_argument("--only", default="abcdefgh", help="which comparisons: letters of the table")
     given = parser.parse_args()
     rows: Rows = []
     if "a" in given.only:
@@ -262,11 +216,15 @@ def main() -> None:
         functions(rows, given.scale, given.rounds)
     if "f" in given.only:
         layered_calls(rows, given.scale, given.rounds)
+    if "g" in given.only:
+        batches(rows, given.scale, given.rounds)
     with served() as url:
         if "b" in given.only:
             over_requests(rows, url, given.scale, given.rounds)
         if "c" in given.only:
             over_aiohttp(rows, url, given.scale, given.rounds)
+        if "h" in given.only:
+            joined(rows, url, given.scale, given.rounds)
     if "d" in given.only:
         imports(rows, given.rounds)
     show(rows)

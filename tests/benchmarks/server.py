@@ -26,8 +26,10 @@ class Server(asyncio.Protocol):
             if len(self.buffer) < total:
                 return
             request, self.buffer = self.buffer[:total], self.buffer[total:]
-            id = ID.search(request, end)
-            body = b'{"jsonrpc":"2.0","id":%b,"result":3}' % (id[1] if id else b"null")
+            ids = ID.findall(request, end)
+            body = b",".join([b'{"jsonrpc":"2.0","id":%b,"result":3}' % id for id in ids])
+            if request.startswith(b"[", end + 4):
+                body = b"[%b]" % body
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
