@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from ._unset import UNSET as UNSET
     from .client import AsyncClient as AsyncClient
     from .client import Client as Client
+    from .client import Joining as Joining
     from .client import random_ids as random_ids
     from .client import sequential_ids as sequential_ids
     from .client import uuid_ids as uuid_ids
     from .context import CurrentAttempt as CurrentAttempt
     from .context import current_attempt as current_attempt
+    from .errors import BatchUnfinishedError as BatchUnfinishedError
     from .errors import BudgetExhaustedError as BudgetExhaustedError
+    from .errors import BulkError as BulkError
     from .errors import CertificateError as CertificateError
     from .errors import CircuitOpenError as CircuitOpenError
     from .errors import CircuitState as CircuitState
@@ -71,9 +74,11 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "_unset": ("UNSET",),
-    "client": ("AsyncClient", "Client", "random_ids", "sequential_ids", "uuid_ids"),
+    "client": ("AsyncClient", "Client", "Joining", "random_ids", "sequential_ids", "uuid_ids"),
     "context": ("CurrentAttempt", "current_attempt"),
     "errors": (
+        "BatchUnfinishedError",
+        "BulkError",
         "CertificateError",
         "RetryableError",
         "LimitReachedError",

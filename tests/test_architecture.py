@@ -18,10 +18,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom to the top; a part imports only from lower ranks, and from itself.
 RANKS = [
     {"_unset", "_check"},
-    {"errors", "messages", "outcome", "events", "metrics", "context", "codec", "_json", "_unreadable", "transport"},
+    {"errors", "messages", "outcome", "events", "metrics", "context", "codec", "_json", "_encoding", "_requests", "_unreadable", "transport"},
     {"retry"},
     {"layers"},
     {"drivers"},
+    {"bulk"},
     {"functions", "client"},
     {"backends", "integrations", "testing", "presets", "simulation"},
     {"cli"},

@@ -15,7 +15,9 @@ from requests.structures import CaseInsensitiveDict
 from rpcretry import UNSET, errors
 from rpcretry.codec import JsonCodec, Reader, read_batch, read_single
 from rpcretry.errors import (
+    BatchUnfinishedError,
     BudgetExhaustedError,
+    BulkError,
     CertificateError,
     CircuitOpenError,
     CircuitState,
@@ -69,6 +71,8 @@ class Unpaid(JsonRpcError):
 
 INSTANCES = [
     RpcRetryError("m"),
+    BatchUnfinishedError("m", delivery=Delivery.MAYBE_EXECUTED),
+    BulkError("m", successful=[1], failed=[2]),
     JsonRpcError("m", code=2001, data={"a": [1]}, **HTTP),
     JsonRpcError(),
     ParseError("m"),

@@ -1,8 +1,10 @@
 """The clients, and where their ids come from."""
 
-from ._async import AsyncClient
-from ._sync import Client
+from ._async import AsyncBatch, AsyncClient
+from ._sync import Batch, Client
+from .batch import Handle
 from .ids import IdSource, random_ids, sequential_ids, uuid_ids
+from .joining import Joining
 from .options import ClientOptions
 
-__all__ = ["AsyncClient", "Client", "ClientOptions", "IdSource", "random_ids", "sequential_ids", "uuid_ids"]
+__all__ = ["AsyncBatch", "AsyncClient", "Batch", "Client", "ClientOptions", "Handle", "IdSource", "Joining", "random_ids", "sequential_ids", "uuid_ids"]

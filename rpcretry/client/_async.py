@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar, Unpack, overload
 
 from .._unset import UNSET, Unset
-from ..drivers._async import drive
+from ..bulk._async import AsyncBulk
+from ..bulk._progress import ProgressLike
+from ..codec import Reader
+from ..drivers._async import drive, drive_all
+from ..drivers._sync import Host
 from ..messages import BatchRequest, BatchResponse, Request, Response
 from ..retry.fallback import Fallback
 from ..retry.strategy import RetryStrategy
-from ..transport import AsyncBackend
+from ..transport import AsyncBackend, Exchange
+from ._bulk_calls import bulk_of
+from .batch import BatchCore, MakePlan
+from .batch_call import BatchPlan, batch_response
 from .core import ClientCore, refuse_kind
 from .headers import HeadersLike
+from .joining import Joining, JoiningBackend, as_joining
 from .keys import IdempotencyKey
 from .options import ClientOptions
 from .proxy import Proxy
 
-__all__ = ["AsyncClient"]
+__all__ = ["AsyncBatch", "AsyncClient"]
 
 T = TypeVar("T")
 ClientT = TypeVar("ClientT", bound="AsyncClient")
+BatchT = TypeVar("BatchT", bound="AsyncBatch")
 
 
 class AsyncClient(ClientCore[AsyncBackend]):
@@ -32,11 +42,14 @@ class AsyncClient(ClientCore[AsyncBackend]):
     :param headers: HTTP headers of every exchange.
     :param clock: seconds on a monotonic clock.
     :param sleep: a coroutine function that waits that many seconds.
+    :param joining: a :class:`~rpcretry.client.Joining`, or ``True`` for one as it is made, to send calls that are made at the same
+        time as one batch.
     :param options: those of :class:`~rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
 
     _is_async = True
+    _drive = staticmethod(drive)
 
     def __init__(
         self,
@@ -45,10 +58,19 @@ class AsyncClient(ClientCore[AsyncBackend]):
         headers: HeadersLike | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        joining: Joining | bool | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         refuse_kind(backend, sleep, wanted_async=True, client="AsyncClient")
+        self._joining = as_joining(joining)
+        self._joined: JoiningBackend | None = None
         super().__init__(backend, headers=headers, clock=clock, sleep=sleep, **options)
+
+    def _carrier(self, backend: AsyncBackend, reader: Reader, clock: Callable[[], float]) -> Callable[[Exchange], Any]:
+        if self._joining is None:
+            return super()._carrier(backend, reader, clock)
+        self._joined = JoiningBackend(backend, self._joining, reader, clock=clock, too_large=self._options.limits.split_on)
+        return self._joined.exchange
 
     @overload
     def send(
@@ -109,7 +131,10 @@ class AsyncClient(ClientCore[AsyncBackend]):
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key), self._shared)
+        launched: Coroutine[Any, Any, Any] = self._launch(
+            self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key)
+        )
+        return launched
 
     @overload
     def call(
@@ -205,10 +230,107 @@ class AsyncClient(ClientCore[AsyncBackend]):
         """The server's methods as attributes: ``client.proxy.sum(1, 2)`` is ``client.call("sum", 1, 2)``."""
         return Proxy(self.call)
 
+    def batch(
+        self,
+        *,
+        max_batch_size: int | Unset | None = UNSET,
+        max_batch_bytes: int | Unset | None = UNSET,
+        concurrency: int | Unset = UNSET,
+        split_on: Iterable[int] | Unset = UNSET,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
+    ) -> AsyncBatch:
+        """A batch, to be filled in an ``async with`` block and sent when the block is left.
+
+        :param max_batch_size: how many requests go at once; a larger batch goes as several. ``None`` for any number.
+        :param max_batch_bytes: how many bytes go at once; ``None`` for any number.
+        :param concurrency: how many parts of a larger batch may be under way at once.
+        :param split_on: HTTP statuses and JSON-RPC codes by which the server says that it did nothing of a batch because
+            it is too large; such a batch goes again in halves.
+        :param _result: the type of all results; ``call(..., _result=...)`` says so of one.
+        :raises Exception: on leaving the block, where nothing came of any request, and for one reason.
+        """
+        limits = {"max_batch_size": max_batch_size, "max_batch_bytes": max_batch_bytes, "split_on": split_on}
+        options = self._batch_options(concurrency, limits, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key)
+        return AsyncBatch(functools.partial(self._batch_plan, options), self._shared)
+
+    @overload
+    def bulk(
+        self,
+        requests: Iterable[Request] | AsyncIterable[Request],
+        *,
+        concurrency: int = ...,
+        batch_size: int = ...,
+        partial_success_threshold: float = ...,
+        progress: ProgressLike = ...,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: type[T],
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
+    ) -> AsyncBulk[Request, T]: ...
+    @overload
+    def bulk(
+        self,
+        requests: Iterable[Request] | AsyncIterable[Request],
+        *,
+        concurrency: int = ...,
+        batch_size: int = ...,
+        partial_success_threshold: float = ...,
+        progress: ProgressLike = ...,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
+    ) -> AsyncBulk[Request, Any]: ...
+    def bulk(
+        self,
+        requests: Iterable[Request] | AsyncIterable[Request],
+        *,
+        concurrency: int = 16,
+        batch_size: int = 1,
+        partial_success_threshold: float = 1.0,
+        progress: ProgressLike = None,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
+        **unknown: Any,
+    ) -> AsyncBulk[Request, Any]:
+        """Many requests, several at once, in bounded memory: iterate over it for a stream of :class:`~rpcretry.bulk.BulkItem`, or
+        ``await`` it. Nothing is sent before that, and not much more than is consumed.
+
+        :param requests: an iterable, or async iterable, of requests, notifications among them, of any length.
+        :param concurrency: how many calls are under way at once.
+        :param batch_size: how many requests go in one JSON-RPC batch; with 1 each goes alone.
+        :param partial_success_threshold: the share that has to succeed, from 0 to 1, for ``run()`` to return.
+        :param progress: ``True`` for a bar on a terminal, or a callable that gets a :class:`~rpcretry.bulk.BulkProgress`.
+            The other options hold for the call of each request or batch.
+        :raises BulkError: from ``run()``, with all items, where too small a share succeeded.
+        """
+        options = (_retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key)
+        settings = {"concurrency": concurrency, "batch_size": batch_size, "partial_success_threshold": partial_success_threshold, "progress": progress}
+        made: AsyncBulk[Request, Any] = bulk_of(AsyncBulk, self, requests, options, settings, unknown)
+        return made
+
     async def aclose(self) -> None:
         """Close the client and its connections. Closing twice, or closing a view, does nothing."""
         if not self._is_view and not self._shared.closed:
-            await self._shared.close().aclose()
+            backend = self._shared.close()
+            await (backend if self._joined is None else self._joined).aclose()
 
     close = aclose
 
@@ -219,3 +341,23 @@ class AsyncClient(ClientCore[AsyncBackend]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    async def _send_batch(self, plan: BatchPlan) -> BatchResponse:
+        return batch_response(await drive_all(plan.calls, self._shared, plan.concurrency))
+
+
+class AsyncBatch(BatchCore):
+    __doc__ = BatchCore.__doc__
+
+    def __init__(self, make_plan: MakePlan, host: Host) -> None:
+        super().__init__(make_plan)
+        self._host = host
+
+    async def __aenter__(self: BatchT) -> BatchT:
+        self._open()
+        return self
+
+    async def __aexit__(self, kind: object, problem: BaseException | None, traceback: object) -> None:
+        plan = self._close(problem)
+        if plan is not None:
+            self._finish(await drive_all(plan.calls, self._host, plan.concurrency))

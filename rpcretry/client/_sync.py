@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, Unpack, overload
 
 from .._unset import UNSET, Unset
-from ..drivers._sync import drive
+from ..bulk._progress import ProgressLike
+from ..bulk._sync import Bulk
+from ..drivers._sync import Host, drive, drive_all
 from ..messages import BatchRequest, BatchResponse, Request, Response
 from ..retry.fallback import Fallback
 from ..retry.strategy import RetryStrategy
 from ..transport import Backend
+from ._bulk_calls import bulk_of
+from .batch import BatchCore, MakePlan
+from .batch_call import BatchPlan, batch_response
 from .core import ClientCore, refuse_kind
 from .headers import HeadersLike
 from .keys import IdempotencyKey
 from .options import ClientOptions
 from .proxy import Proxy
 
-__all__ = ["Client"]
+__all__ = ["Batch", "Client"]
 
 T = TypeVar("T")
 ClientT = TypeVar("ClientT", bound="Client")
+BatchT = TypeVar("BatchT", bound="Batch")
 
 
 class Client(ClientCore[Backend]):
@@ -34,6 +41,8 @@ class Client(ClientCore[Backend]):
     :param options: those of :class:`~rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
+
+    _drive = staticmethod(drive)
 
     def __init__(
         self,
@@ -106,7 +115,7 @@ class Client(ClientCore[Backend]):
         :raises TransportError, HTTPStatusError, ProtocolError: where no answer came, or none that is one.
         :raises DeadlineExceeded: where the deadline ended the call.
         """
-        return drive(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key), self._shared)
+        return self._launch(self._send_call(request, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key))
 
     @overload
     def call(
@@ -201,6 +210,102 @@ class Client(ClientCore[Backend]):
         """The server's methods as attributes: ``client.proxy.sum(1, 2)`` is ``client.call("sum", 1, 2)``."""
         return Proxy(self.call)
 
+    def batch(
+        self,
+        *,
+        max_batch_size: int | Unset | None = UNSET,
+        max_batch_bytes: int | Unset | None = UNSET,
+        concurrency: int | Unset = UNSET,
+        split_on: Iterable[int] | Unset = UNSET,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
+    ) -> Batch:
+        """A batch, to be filled in a ``with`` block and sent when the block is left.
+
+        :param max_batch_size: how many requests go at once; a larger batch goes as several. ``None`` for any number.
+        :param max_batch_bytes: how many bytes go at once; ``None`` for any number.
+        :param concurrency: how many parts of a larger batch may be under way at once.
+        :param split_on: HTTP statuses and JSON-RPC codes by which the server says that it did nothing of a batch because
+            it is too large; such a batch goes again in halves.
+        :param _result: the type of all results; ``call(..., _result=...)`` says so of one.
+        :raises Exception: on leaving the block, where nothing came of any request, and for one reason.
+        """
+        limits = {"max_batch_size": max_batch_size, "max_batch_bytes": max_batch_bytes, "split_on": split_on}
+        options = self._batch_options(concurrency, limits, _retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key)
+        return Batch(functools.partial(self._batch_plan, options), self._shared)
+
+    @overload
+    def bulk(
+        self,
+        requests: Iterable[Request],
+        *,
+        concurrency: int = ...,
+        batch_size: int = ...,
+        partial_success_threshold: float = ...,
+        progress: ProgressLike = ...,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: type[T],
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
+    ) -> Bulk[Request, T]: ...
+    @overload
+    def bulk(
+        self,
+        requests: Iterable[Request],
+        *,
+        concurrency: int = ...,
+        batch_size: int = ...,
+        partial_success_threshold: float = ...,
+        progress: ProgressLike = ...,
+        _retry_strategy: RetryStrategy | Unset | None = ...,
+        _timeout: float | Unset | None = ...,
+        _deadline: float | Unset | None = ...,
+        _headers: HeadersLike | Unset | None = ...,
+        _result: Any = ...,
+        _fallback: Fallback | Unset | None = ...,
+        _idempotency_key: IdempotencyKey | Unset | None = ...,
+    ) -> Bulk[Request, Any]: ...
+    def bulk(
+        self,
+        requests: Iterable[Request],
+        *,
+        concurrency: int = 16,
+        batch_size: int = 1,
+        partial_success_threshold: float = 1.0,
+        progress: ProgressLike = None,
+        _retry_strategy: RetryStrategy | Unset | None = UNSET,
+        _timeout: float | Unset | None = UNSET,
+        _deadline: float | Unset | None = UNSET,
+        _headers: HeadersLike | Unset | None = UNSET,
+        _result: Any = UNSET,
+        _fallback: Fallback | Unset | None = UNSET,
+        _idempotency_key: IdempotencyKey | Unset | None = UNSET,
+        **unknown: Any,
+    ) -> Bulk[Request, Any]:
+        """Many requests, several at once, in bounded memory: iterate over it for a stream of :class:`~rpcretry.bulk.BulkItem`, or
+        ``run()`` it. Nothing is sent before that, and not much more than is consumed.
+
+        :param requests: an iterable of requests, notifications among them, of any length.
+        :param concurrency: how many calls are under way at once, each in a thread; with 1 all in the consumer's.
+        :param batch_size: how many requests go in one JSON-RPC batch; with 1 each goes alone.
+        :param partial_success_threshold: the share that has to succeed, from 0 to 1, for ``run()`` to return.
+        :param progress: ``True`` for a bar on a terminal, or a callable that gets a :class:`~rpcretry.bulk.BulkProgress`.
+            The other options hold for the call of each request or batch.
+        :raises BulkError: from ``run()``, with all items, where too small a share succeeded.
+        """
+        options = (_retry_strategy, _timeout, _deadline, _headers, _result, _fallback, _idempotency_key)
+        settings = {"concurrency": concurrency, "batch_size": batch_size, "partial_success_threshold": partial_success_threshold, "progress": progress}
+        made: Bulk[Request, Any] = bulk_of(Bulk, self, requests, options, settings, unknown)
+        return made
+
     def close(self) -> None:
         """Close the client and its connections. Closing twice, or closing a view, does nothing."""
         if not self._is_view and not self._shared.closed:
@@ -213,3 +318,23 @@ class Client(ClientCore[Backend]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _send_batch(self, plan: BatchPlan) -> BatchResponse:
+        return batch_response(drive_all(plan.calls, self._shared, plan.concurrency))
+
+
+class Batch(BatchCore):
+    __doc__ = BatchCore.__doc__
+
+    def __init__(self, make_plan: MakePlan, host: Host) -> None:
+        super().__init__(make_plan)
+        self._host = host
+
+    def __enter__(self: BatchT) -> BatchT:
+        self._open()
+        return self
+
+    def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> None:
+        plan = self._close(problem)
+        if plan is not None:
+            self._finish(drive_all(plan.calls, self._host, plan.concurrency))

@@ -18,6 +18,7 @@ from ..retry.layer import Layer
 from ..retry.policy import Policy
 from ..retry.strategy import RetryStrategy
 from ..transport import Headers
+from .batch_limits import UNLIMITED, BatchLimits
 from .headers import HeadersLike, as_headers, merged
 from .ids import IdSource
 from .keys import IdempotencyKey, KeySource, as_key_source
@@ -51,6 +52,11 @@ class ClientOptions(TypedDict, total=False):
     :ivar ids: where ids come from: a callable without arguments, or an iterator; 1, 2, 3 ... without one.
     :ivar errors: subclasses of :class:`~rpcretry.JsonRpcError` with a ``CODE``, to be raised for it.
     :ivar codec: another JSON than pydantic_core's.
+    :ivar max_batch_size: how many requests a batch may have; a larger one goes as several. ``None`` for any number.
+    :ivar max_batch_bytes: how many bytes its body may have; ``None`` for any number. A single request that is larger goes alone.
+    :ivar batch_concurrency: how many parts of one batch may be under way at once, 1 without it.
+    :ivar split_on: HTTP statuses and JSON-RPC codes by which the server says that it did nothing of a batch because it is too
+        large, {413} without it. Such a batch goes again in halves.
     """
 
     retry_strategy: RetryStrategy | None
@@ -64,6 +70,10 @@ class ClientOptions(TypedDict, total=False):
     ids: IdSource | Iterator[RequestId] | None
     errors: Iterable[type[JsonRpcError]]
     codec: Codec | None
+    max_batch_size: int | None
+    max_batch_bytes: int | None
+    batch_concurrency: int
+    split_on: Iterable[int]
 
 
 def refuse_unknown_options(options: Mapping[str, object], client: type) -> None:
@@ -74,7 +84,9 @@ def refuse_unknown_options(options: Mapping[str, object], client: type) -> None:
     if options.keys() <= ClientOptions.__annotations__.keys():
         return
     own = [known for known, parameter in inspect.signature(client).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    refuse_unknown(client.__name__, options, [*own, *ClientOptions.__annotations__], {})
+    refuse_unknown(
+        client.__name__, options, [*own, *ClientOptions.__annotations__], {"joining": "client.batch(): joining is for async clients, whose calls wait together"}
+    )
 
 
 class Options:
@@ -82,9 +94,10 @@ class Options:
 
     :ivar key: where the idempotency key of a call comes from.
     :ivar awaited: whether the client is an async one.
+    :ivar limits: when a batch goes as several.
     """
 
-    __slots__ = ("awaited", "convert", "headers", "key", "layers", "policy")
+    __slots__ = ("awaited", "convert", "headers", "key", "layers", "limits", "policy")
 
     def __init__(
         self,
@@ -94,6 +107,7 @@ class Options:
         convert: Convert | None = None,
         key: KeySource | None = None,
         awaited: bool = False,
+        limits: BatchLimits = UNLIMITED,
     ) -> None:
         self.policy = policy
         self.layers = layers
@@ -101,6 +115,7 @@ class Options:
         self.convert = convert
         self.key = key
         self.awaited = awaited
+        self.limits = limits
 
     def replace(
         self,
@@ -130,7 +145,7 @@ class Options:
             )
         fields = self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers))
         convert = self.convert if result is UNSET else None if result is None else as_convert(result)
-        return Options(policy, self.layers, fields, convert, key, self.awaited)
+        return Options(policy, self.layers, fields, convert, key, self.awaited, self.limits)
 
 
 def as_convert(type_: Any) -> Convert:
@@ -164,3 +179,14 @@ def refuse_options(params: Mapping[str, object]) -> None:
             meant = next((option for option in CALL_OPTIONS if len(name) > 2 and option.startswith(name)), name)
             hint = closest(meant, CALL_OPTIONS)
             raise TypeError(f"unknown option {name!r}{hint}; to send a param of that name write client.send(Request(method, params={{...}}))")
+
+
+def params_of(method: str, args: tuple[object, ...], params: dict[str, object]) -> dict[str, object]:
+    """The params by name.
+
+    :raises TypeError: where one of them looks like an option, or there are params by position, too.
+    """
+    refuse_options(params)
+    if args:
+        raise TypeError(f"{method}: give params by position or by name, not both; JSON-RPC sends an array or an object")
+    return params

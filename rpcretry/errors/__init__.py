@@ -31,6 +31,8 @@
     ├── RetryableError               for your code to raise: asks for another try   MAYBE_EXECUTED
     ├── DeadlineExceeded             (TimeoutError) the whole call took too long
     ├── RetryExhaustedError          raised instead of the last failure by ``wrap=True``
+    ├── BatchUnfinishedError         (RuntimeError) the answers of a batch are not there
+    ├── BulkError                    too small a share of a bulk succeeded
     └── ClientClosedError            (RuntimeError) the client was closed before
 
 Each exception's ``delivery`` says whether the server may have acted on the request: see
@@ -63,8 +65,10 @@ from ._base import (
     Delivery,
     RpcRetryError,
 )
+from ._batches import BatchUnfinishedError
 from ._ends import (
     BudgetExhaustedError,
+    BulkError,
     CertificateError,
     CircuitOpenError,
     ClientClosedError,
@@ -82,7 +86,9 @@ from ._ends import (
 )
 
 __all__ = [
+    "BatchUnfinishedError",
     "BudgetExhaustedError",
+    "BulkError",
     "CertificateError",
     "CircuitOpenError",
     "CircuitState",

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from ..transport import Headers
+from ..transport import Headers, SharedExchange
 
 __all__ = ["CircuitState", "Delivery", "RpcRetryError"]
 
@@ -37,6 +37,9 @@ class RpcRetryError(Exception):
     """The base of every exception that this package defines."""
 
     delivery: Delivery = Delivery.MAYBE_EXECUTED
+
+    # The mark of the exchange, where several calls shared it. Copies have it, too; pickles do not.
+    _shared_exchange: SharedExchange | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own calls the class with its args, which fails for a subclass whose __init__ takes others.

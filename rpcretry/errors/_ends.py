@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from ._base import CircuitState, Delivery, RpcRetryError
 
 __all__ = [
     "BudgetExhaustedError",
+    "BulkError",
     "CertificateError",
     "CircuitOpenError",
     "ClientClosedError",
@@ -160,6 +162,19 @@ class RetryExhaustedError(RpcRetryError):
         self.last_exception: BaseException | None = last_exception
         self.elapsed: float = elapsed
         self.delivery = getattr(last_exception, "delivery", Delivery.MAYBE_EXECUTED)
+
+
+class BulkError(RpcRetryError):
+    """Too small a share of a bulk succeeded. Nothing is lost: it holds all items, as of :class:`~rpcretry.bulk.BulkResult`.
+
+    :param successful: the items that succeeded, in the order of the requests.
+    :param failed: those that did not, each with its request, its error and its attempts.
+    """
+
+    def __init__(self, message: str = "", *, successful: Sequence[Any] = (), failed: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.successful: list[Any] = list(successful)
+        self.failed: list[Any] = list(failed)
 
 
 class ClientClosedError(RpcRetryError, RuntimeError):

@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SHOWN = {
     "async_calls.py": "50 prices in",
     "batch.py": "sent: sum, reserve, tick, withdraw\nsent: reserve\nsent: reserve\n",
+    "bulk_progress.py": "all prices: 83947.5",
     "circuit_breaker.py": "0 requests reached the server while the circuit was open",
     "custom_errors.py": "OutOfStock: more in 3 days",
     "custom_layer.py": "threads: 20 calls, at most 3 at once\nasyncio: 20 calls, at most 3 at once\n",
