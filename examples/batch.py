@@ -1,11 +1,11 @@
-"""Batches: results in order, failures in their places, and retries of those alone that failed."""
+"""Batches: a handle for each call, failures in their places, retries of those alone that failed, and parts of a large one."""
 
 from __future__ import annotations
 
 from rpcretry import BatchRequest, Request, RetryStrategy
 from rpcretry.backends.requests import Client
 from rpcretry.retry import PeriodicBackoff
-from rpcretry.testing import LoopbackServer, rpc
+from rpcretry.testing import Answer, LoopbackServer, Received, rpc
 
 locked = [True, True]
 
@@ -32,21 +32,34 @@ def withdraw(amount: int) -> None:
     raise Failure(2002, "not enough money")
 
 
+methods = rpc({"sum": lambda a, b: a + b, "reserve": reserve, "withdraw": withdraw, "tick": lambda: None})
+
+
+def serve(request: Received) -> Answer:
+    """Answers batches of up to ten requests."""
+    return methods(request) if len(request.json) <= 10 else Answer(b"too large", status=413)
+
+
 def main() -> None:
-    methods = rpc({"sum": lambda a, b: a + b, "reserve": reserve, "withdraw": withdraw, "tick": lambda: None})
     strategy = RetryStrategy(codes={2001}, backoff=PeriodicBackoff(attempts=3, interval=0.05))
-    batch = BatchRequest(
-        Request("sum", [1, 2]),
-        Request("reserve", ["12A"]),
-        Request("tick", id=None),
-        Request("withdraw", [1_000_000]),
-    )
-    with LoopbackServer(methods) as server, Client(server.url, retry_strategy=strategy) as client:
-        for response in client.send(batch):
-            what = response.result if response.is_success else f"failed: {response.error}"
-            print(f"id {response.id}: {what} (attempt {response.attempts})")
+    with LoopbackServer(serve) as server, Client(server.url, retry_strategy=strategy) as client:
+        # Sent when the block is left. Each call leaves a handle.
+        with client.batch() as batch:
+            total = batch.proxy.sum(1, 2)
+            seat = batch.call("reserve", "12A", _result=str)
+            batch.notify("tick")
+            money = batch.call("withdraw", 1_000_000)
+        print(f"total: {total.result()}; seat: {seat.result()!r}, on attempt {seat.response.attempts}; money: {money.error}")
+        try:
+            batch.results()
+        except ExceptionGroup as group:
+            print(group)
         for body in server.bodies:
             print("sent:", ", ".join(request["method"] for request in body))
+
+        # A list of requests that is there already, and more of them than the server takes at once.
+        responses = client.send(BatchRequest(*[Request("sum", [number, number]) for number in range(25)]))
+        print("results:", sum(responses.results), "from batches of", *[len(body) for body in server.bodies[3:]])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from ._unset import UNSET
 from .errors import Delivery, JsonRpcError
 from .events import Event, Sink, publish
 from .messages import Response
+from .transport import SharedExchange
 
 if TYPE_CHECKING:
     from .messages import Request
@@ -102,13 +103,15 @@ class Outcome:
 
     :ivar value: the response of a client's call, or what a function returned; ``UNSET`` where there is none.
     :ivar error: the failure: a :class:`~rpcretry.JsonRpcError` where the server answered with one.
+    :ivar shared: the mark of the exchange that it came from, where that was shared with other calls.
     """
 
-    __slots__ = ("error", "value")
+    __slots__ = ("error", "shared", "value")
 
     def __init__(self, value: Any = UNSET, error: Exception | None = None) -> None:
         self.value = value
         self.error = error
+        self.shared: SharedExchange | None = None if error is None else getattr(error, "_shared_exchange", None)
 
     @property
     def ok(self) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol, final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from ._unset import UNSET
 
 if TYPE_CHECKING:
     from .messages import Request, RequestId
 
-__all__ = ["AsyncBackend", "Backend", "Exchange", "Headers", "Reply"]
+__all__ = ["AsyncBackend", "Backend", "Exchange", "Headers", "Reply", "SharedExchange"]
 
 
 class Headers(Mapping[str, str]):
@@ -66,7 +66,7 @@ class Exchange:
     def __init__(
         self,
         body: bytes,
-        requests: tuple[Request, ...] = (),
+        requests: Sequence[Request] = (),
         ids: tuple[RequestId, ...] = (),
         headers: Mapping[str, str] | None = None,
         ends_by: float = math.inf,
@@ -88,6 +88,34 @@ class Exchange:
 NO_HEADERS: Mapping[str, str] = Headers()
 
 
+@final
+class SharedExchange:
+    """The mark of one exchange that several calls shared, for layers that count exchanges and not calls.
+
+    It stands on the replies and on the failures of all of them. Only the loop that made the exchange comes here.
+    """
+
+    __slots__ = ("_claimed",)
+
+    def __init__(self) -> None:
+        self._claimed: set[object] = set()
+
+    def claim(self, counter: object) -> bool:
+        """Whether *counter*, any hashable, is the first time here."""
+        if counter in self._claimed:
+            return False
+        self._claimed.add(counter)
+        return True
+
+    def release(self, counter: object) -> None:
+        """Let the next one claim for *counter*: what was counted was taken back."""
+        self._claimed.discard(counter)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Failures pickle, and what counts them does not: in a pickle, and in a deep copy, None stands for it.
+        return type(None), ()
+
+
 class Reply:
     """What came back.
 
@@ -95,9 +123,13 @@ class Reply:
     :param status: the HTTP status, or 200 for transports without one.
     :param headers: the headers of the answer, any mapping.
     :param document: the parsed body, from a backend that has parsed it already.
+    :cvar shared: the mark of the exchange, where several calls shared it.
     """
 
     __slots__ = ("body", "document", "headers", "status")
+
+    # A subclass gives it a value, so that it costs the others nothing.
+    shared: SharedExchange | None = None
 
     def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] = NO_HEADERS, document: object = UNSET) -> None:
         self.body = body

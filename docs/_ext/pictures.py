@@ -1,7 +1,8 @@
 """Pictures drawn from the code when the pages are built, so that they show what the code does now.
 
 They are written to ``_generated`` beside ``conf.py``: the delays of each backoff, what each jitter makes of them,
-the transitions of the engine as its source has them, and what breakers, budgets, limits and deadlines do in virtual time.
+the transitions of the engine as its source has them, what breakers, budgets, limits and deadlines do in virtual time, which
+members of a batch go again, and which calls joining makes into one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from picture_breaker import draw_breaker_states, draw_breaker_timeline
 from picture_budget import draw_budget
 from picture_deadline import draw_deadline
 from picture_engine import draw_engine
+from picture_joining import draw_joining
+from picture_partial_retry import draw_partial_retry
 from picture_rate import draw_rate_limit
 from sphinx.application import Sphinx
 
@@ -97,6 +100,8 @@ PICTURES = {
     "budget.svg": draw_budget,
     "rate_limit.svg": draw_rate_limit,
     "deadline.svg": draw_deadline,
+    "partial_retry.svg": draw_partial_retry,
+    "joining.svg": draw_joining,
 }
 
 

@@ -18,6 +18,7 @@ from yarl import URL
 from .._check import count, seconds
 from ..client import AsyncClient as _Client
 from ..client.headers import HeadersLike
+from ..client.joining import Joining
 from ..client.options import ClientOptions
 from ..codec import REDIRECTS
 from ..errors import (
@@ -293,6 +294,8 @@ class Client(_Client):
 
     :param url: the endpoint, an absolute http or https URL. The parameters after it are those of
         :class:`AiohttpBackend`.
+    :param joining: a :class:`~rpcretry.client.Joining`, or ``True`` for one as it is made, to send calls that are made at the same
+        time as one batch.
     :param options: those of :class:`rpcretry.client.ClientOptions`.
     :raises TypeError, ValueError: naming the parameter and the fix.
     """
@@ -309,6 +312,7 @@ class Client(_Client):
         trust_env: bool = True,
         max_response_size: int = MAX_RESPONSE_SIZE,
         limit: int = 100,
+        joining: Joining | bool | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         backend = AiohttpBackend(
@@ -322,4 +326,4 @@ class Client(_Client):
             max_response_size=max_response_size,
             limit=limit,
         )
-        super().__init__(backend, **options)
+        super().__init__(backend, joining=joining, **options)

@@ -11,10 +11,10 @@ from .._unset import UNSET
 from ..bulk._calls import Place, Resumable
 from ..bulk._core import PARAMETERS, refuse_names
 from ..bulk._items import BulkItem
-from ..codec import Reader, encode_batch, encode_requests, split_batch
+from ..codec import Reader, encode_requests
 from ..drivers._sync import Host
 from ..messages import BatchRequest, Request, prepared
-from .batch_call import BatchCall
+from .batch_call import BatchCall, cut
 from .call import Order, SingleCall
 from .core import ClientCore
 from .core import _keyed as keyed
@@ -123,13 +123,7 @@ class ClientPlan:
         body = encode_requests(shared.reader.codec, requests)
         if most is not None:
             limits = limits.replace({"max_batch_size": most if limits.size is None else min(most, limits.size)})
-        if (limits.size is None or len(requests) <= limits.size) and (limits.bytes is None or len(body) <= limits.bytes):
-            return (BulkBatchCall(self, requests, body, places),)
-        fragments = split_batch(body)
-        return [
-            BulkBatchCall(self, requests.part(part), encode_batch(fragments[part.start : part.stop]), places[part.start : part.stop])
-            for part in limits.parts([len(fragment) for fragment in fragments])
-        ]
+        return [BulkBatchCall(self, some, part_body, places[part.start : part.stop]) for part, some, part_body in cut(limits, requests, body)]
 
 
 def bulk_of(

@@ -14,12 +14,12 @@ from ..outcome import Attempt, Member, Outcome
 from ..retry._failures import worse
 from ..retry.engine import OK
 from ..transport import NO_HEADERS, Exchange, Reply
-from .batch_limits import says_too_large
+from .batch_limits import BatchLimits, says_too_large
 from .call import Answer, Call, Order
 from .keys import told_apart, with_key
 from .options import Convert, Options
 
-__all__ = ["Answers", "BatchCall", "BatchPlan"]
+__all__ = ["Answers", "BatchCall", "BatchPlan", "batch_response", "cut", "reason_for_all", "response_to"]
 
 
 class Answers:
@@ -214,6 +214,15 @@ def _names_a_request(document: object) -> bool:
     return False
 
 
+def cut(limits: BatchLimits, requests: Requests, body: bytes) -> list[tuple[range, Requests, bytes]]:
+    """The parts in which a batch goes: the places of its requests, the requests, and their body."""
+    if (limits.size is None or len(requests) <= limits.size) and (limits.bytes is None or len(body) <= limits.bytes):
+        return [(range(len(requests)), requests, body)]
+    fragments = split_batch(body)
+    parts = limits.parts([len(fragment) for fragment in fragments])
+    return [(part, requests.part(part), encode_batch(fragments[part.start : part.stop])) for part in parts]
+
+
 class BatchPlan:
     """A batch, as one call or as several.
 
@@ -224,24 +233,11 @@ class BatchPlan:
     __slots__ = ("calls", "concurrency")
 
     def __init__(self, options: Options, reader: Reader, requests: Requests, converts: Sequence[Convert | None] | None = None) -> None:
-        limits = options.limits
-        self.concurrency = limits.concurrency
-        body = encode_requests(reader.codec, requests)
-        if (limits.size is None or len(requests) <= limits.size) and (limits.bytes is None or len(body) <= limits.bytes):
-            self.calls = [BatchCall(options, reader, requests, converts, body)]
-            return
-        fragments, whole = split_batch(body), Whole()
+        self.concurrency = options.limits.concurrency
+        parts, whole = cut(options.limits, requests, encode_requests(reader.codec, requests)), Whole()
         self.calls = [
-            BatchCall(
-                options,
-                reader,
-                requests.part(part),
-                None if converts is None else converts[part.start : part.stop],
-                encode_batch(fragments[part.start : part.stop]),
-                part.start,
-                whole,
-            )
-            for part in limits.parts([len(fragment) for fragment in fragments])
+            BatchCall(options, reader, some, None if converts is None else converts[part.start : part.stop], body, part.start, whole)
+            for part, some, body in parts
         ]
 
 

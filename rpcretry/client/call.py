@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from .._unset import UNSET
 from ..codec import Reader, encode_request, read_notification, read_single
-from ..errors import JsonRpcError, ResultValidationError
+from ..errors import JsonRpcError, ResultValidationError, RpcRetryError
 from ..messages import Request, RequestId, Response
 from ..outcome import Attempt, Member, Outcome, Rescue, Stop, Wait
 from ..retry.engine import OK, Engine, Step
@@ -146,6 +146,8 @@ class Call(Engine, abc.ABC):
         if isinstance(problem, JsonRpcError):
             # It is an answer: how the codec came to raise it concerns nobody, and would keep its frames alive.
             problem.__traceback__ = None
+        if reply.shared is not None and isinstance(problem, RpcRetryError):
+            problem._shared_exchange = reply.shared
         return problem
 
     def _take(self) -> list[tuple[Outcome, int]]:

@@ -58,7 +58,8 @@ class CircuitBreaker(Circuit, Layer):
 
     As a layer it stands inside of layers that queue; the other order is refused. A probe that never returns holds its slot until the
     end of its attempt's limit, or for the recovery time where the attempt has none. A batch is one call, and fails if
-    none of its requests succeeded and one failed. A call that is cancelled counts nothing. An open circuit ends a call:
+    none of its requests succeeded and one failed; calls that were joined into one exchange count once, by the first that says
+    something about the server. A call that is cancelled counts nothing. An open circuit ends a call:
     it is not retried.
 
     A JSON-RPC error proves that the server is alive and counts as a success, unless HTTP 429, 502, 503 or 504 came with it. So do
@@ -198,8 +199,10 @@ class CircuitBreaker(Circuit, Layer):
         if permit is None:
             return
         verdicts = self._common.verdicts
-        failed = False if verdicts.plain and outcomes[0].error is None else verdicts.among(outcomes)
-        if failed is None:
+        first = outcomes[0]
+        failed = False if verdicts.plain and first.error is None else verdicts.among(outcomes)
+        shared = first.shared
+        if failed is None or (shared is not None and not shared.claim(own)):
             own.give_back(permit)
             return
         changes = own.record(permit, failed, now)
@@ -240,9 +243,10 @@ class CircuitBreaker(Circuit, Layer):
     def _settle_keyed(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
         told: list[tuple[Machine, Sequence[Change]]] = []
         verdicts = self._common.verdicts
+        shared = outcomes[0].shared
         for machine, permit, places in self._shares.pop(attempt, ()):
             failed = verdicts.among(outcomes if places is ONLY else [outcomes[place] for place in places])
-            if failed is None:
+            if failed is None or (shared is not None and not shared.claim(machine)):
                 machine.give_back(permit)
                 continue
             changes = machine.record(permit, failed, now)

@@ -10,6 +10,7 @@ from ..errors import BudgetExhaustedError
 from ..events import BudgetRefused
 from ..outcome import Attempt, Member, Outcome, Retry, Stop
 from ..retry.layer import Layer
+from ..transport import SharedExchange
 from ._names import checks_names
 
 __all__ = ["RetryBudget"]
@@ -37,7 +38,7 @@ class RetryBudget(Layer):
 
     One budget may serve any number of clients and functions that lead to the same server; it is full at first.
     A retry that the deadline or another layer stopped after all is paid back. One that waits out its delay is not, even
-    if it is cancelled or refused then.
+    if it is cancelled or refused then. Calls that were joined into one exchange pay, and are paid back, once.
 
     With the numbers given here a client that has been well may send 100 retries in a row, and from then on one for every
     ten successes. So at most a tenth is added to the load of a server that mostly answers, and nothing at all, once the
@@ -62,7 +63,9 @@ class RetryBudget(Layer):
         self.name = text("name", name)
         self._enough = self.cost * NEARLY
         self._level = self.capacity
-        self._spent: set[Member] = set()
+        self._spent: dict[Member, SharedExchange | None] = {}
+        # What stands for the retries in the mark of a shared exchange; the budget itself stands for its successes.
+        self._retry = object()
         # The thread that holds it may come back: the collector closes a dead coroutine, which abandons its attempt, and a
         # signal handler may make a call. So the level is read and written without a call between.
         self._lock = threading.RLock()
@@ -91,10 +94,16 @@ class RetryBudget(Layer):
             self._level = self.capacity
 
     def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry, now: float) -> Retry | Stop:
+        shared = outcome.shared
         with self._lock:
+            if shared is not None and not shared.claim(self._retry):
+                # Another of the calls that were joined into the exchange that failed has paid.
+                return verdict
             paid, level = self._take(), self._level
             if paid:
-                self._spent.add(member)
+                self._spent[member] = shared
+            elif shared is not None:
+                shared.release(self._retry)
         if paid:
             return verdict
         attempt.tell(BudgetRefused(*attempt.so_far(now), reason=self.name, level=level))
@@ -109,15 +118,17 @@ class RetryBudget(Layer):
             return
         tokens = 0.0
         for outcome in outcomes:
-            if outcome.error is None:
+            if outcome.error is None and (outcome.shared is None or outcome.shared.claim(self)):
                 tokens += self.refund
         with self._lock:
             if self._spent:
                 for member in attempt.members:
                     if member in self._spent:
-                        self._spent.discard(member)
+                        shared = self._spent.pop(member)
                         if not isinstance(member.verdict, Retry):
                             tokens += self.cost
+                            if shared is not None:
+                                shared.release(self._retry)
             self._bring(tokens)
 
     def abandon(self, attempt: Attempt, now: float) -> None:
@@ -125,7 +136,9 @@ class RetryBudget(Layer):
         with self._lock:
             for member in attempt.members:
                 if member in self._spent:
-                    self._spent.discard(member)
+                    shared = self._spent.pop(member)
+                    if shared is not None:
+                        shared.release(self._retry)
                     self._bring(self.cost)
 
     def _take(self) -> bool:

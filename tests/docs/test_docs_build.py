@@ -39,6 +39,7 @@ PICTURES = {
     "breaker": ["breaker_states.svg", "breaker_timeline.svg"],
     "budget": ["budget.svg", "rate_limit.svg"],
     "deadlines": ["deadline.svg"],
+    "batches": ["partial_retry.svg", "joining.svg"],
 }
 
 

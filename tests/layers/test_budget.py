@@ -61,7 +61,7 @@ def test_each_retry_costs_and_each_success_brings_something_back(driver: str) ->
     assert budget.level == 6.5
     assert rig.call("get") == 2
     assert budget.level == 7.0
-    assert budget._spent == set()
+    assert budget._spent == {}
 
 
 @both_drivers
@@ -74,7 +74,7 @@ def test_a_budget_that_is_spent_ends_the_call_from_its_failure(driver: str) -> N
     assert (caught.value.name, caught.value.level, rig.sent, budget.level) == ("db", 0.5, 2, 0.5)
     told = [event for event in rig.events if isinstance(event, BudgetRefused)]
     assert [(event.operation, event.attempt, event.elapsed, event.reason, event.level) for event in told] == [("get", 2, 0.5, "db", 0.5)]
-    assert budget._spent == set()
+    assert budget._spent == {}
 
 
 @both_drivers
@@ -129,7 +129,7 @@ def test_a_retry_that_the_deadline_forbids_is_paid_back(driver: str) -> None:
     rig = Rig(driver, Slow(1, lost), retry_strategy=every(interval=3), layers=budget, deadline=2)
     with pytest.raises(DeadlineExceeded):
         rig.call("get")
-    assert (budget.level, budget._spent) == (5, set())
+    assert (budget.level, budget._spent) == (5, {})
 
 
 @both_drivers
@@ -144,7 +144,7 @@ def test_a_retry_that_an_outer_layer_forbids_is_paid_back(driver: str, raises: b
     rig = Rig(driver, lost, retry_strategy=every(), layers=(Recorder(judgement=judgement), budget))
     with pytest.raises((Refused, ConnectionLostError)):
         rig.call("get")
-    assert (budget.level, budget._spent) == (5, set())
+    assert (budget.level, budget._spent) == (5, {})
 
 
 @both_drivers
@@ -252,7 +252,7 @@ def test_the_level_is_what_was_earned_less_what_was_paid_and_stays_within_bounds
             assert budget.level == pytest.approx(before)
         expected = max(0.0, min(capacity, expected + gained))
         assert budget.level == pytest.approx(expected, rel=1e-6, abs=1e-4 * min(1.0, budget.cost))
-        assert budget._spent == set()
+        assert budget._spent == {}
 
 
 def test_by_hand() -> None:
@@ -290,7 +290,7 @@ def test_a_full_budget_still_settles_what_was_spent() -> None:
     assert budget.level == 5
     attempt.members[0].verdict = Stop("deadline")
     budget.settle(attempt, [FAILED], 0.0)
-    assert (budget.level, budget._spent) == (5, set())
+    assert (budget.level, budget._spent) == (5, {})
 
 
 def test_it_is_told_outside_of_its_lock() -> None:
@@ -362,7 +362,7 @@ def test_threads_share_it_exactly() -> None:
     # It is never full again once the first has spent, and all that is missing was paid.
     assert budget.level == pytest.approx(1_000 + 4_000 * 0.25 - sum(paid), abs=0.25)
     assert 0 <= budget.level <= 1_000
-    assert budget._spent == set()
+    assert budget._spent == {}
 
 
 @pytest.mark.parametrize(
