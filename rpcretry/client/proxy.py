@@ -26,7 +26,7 @@ class Proxy(Generic[CallT]):
     def __getattr__(self, name: str) -> Method[CallT]:
         if name[:1] == "_":
             raise AttributeError(f"{name!r} is not taken for a method of the server; write proxy[{name!r}] to call it")
-        return self[name]
+        return Method(self._call, f"{self._name}.{name}" if self._name else name)
 
     def __getitem__(self, name: str) -> Method[CallT]:
         if not isinstance(name, str) or not name:
