@@ -84,10 +84,17 @@ def split_batch(body: bytes) -> list[bytes]:
     """The encoded requests in what :func:`encode_requests` wrote."""
     text, fragments, position = body.decode(), [], 1
     while position < len(text) - 1:
-        _, end = _ENDS.raw_decode(text, position)
+        # Some codecs write a line break at the end, or indent.
+        _, end = _ENDS.raw_decode(text, _after_space(text, position))
         fragments.append(text[position:end].encode())
-        position = end + 1
+        position = _after_space(text, end) + 1
     return fragments
+
+
+def _after_space(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\t", "\r", "\n"):
+        position += 1
+    return position
 
 
 # Looks for the ends of values, and makes no numbers of them: Python refuses ints of thousands of digits.

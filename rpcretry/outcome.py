@@ -25,13 +25,13 @@ class Retry(NamedTuple):
     :ivar delay: seconds from now until the next try, 0 or more.
     :ivar reason: why, in a word or two.
     :ivar held: whether a hint of the server set the delay; such a member of a batch waits alone.
-    :ivar whole: whether it may go again only in the same body, with all that it went with.
+    :ivar whole: whether it may go again only in the same body, with all that it went with; in the engine the number of that attempt.
     """
 
     delay: float
     reason: str = "retry"
     held: bool = False
-    whole: bool = False
+    whole: int = False
 
 
 class Stop(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
@@ -69,7 +70,12 @@ class AsyncClient(ClientCore[AsyncBackend]):
     def _carrier(self, backend: AsyncBackend, reader: Reader, clock: Callable[[], float]) -> Callable[[Exchange], Any]:
         if self._joining is None:
             return super()._carrier(backend, reader, clock)
-        self._joined = JoiningBackend(backend, self._joining, reader, clock=clock, too_large=self._options.limits.split_on)
+        # What is too much for a batch is too much for a joined one.
+        limits, joining = self._options.limits, self._joining
+        size = joining.max_size if limits.size is None else min(joining.max_size, limits.size)
+        most = joining.max_bytes if limits.bytes is None else min(joining.max_bytes, limits.bytes)
+        joining = dataclasses.replace(joining, max_size=size, max_bytes=most)
+        self._joined = JoiningBackend(backend, joining, reader, clock=clock, too_large=limits.split_on)
         return self._joined.exchange
 
     @overload
@@ -343,7 +349,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         await self.aclose()
 
     async def _send_batch(self, plan: BatchPlan) -> BatchResponse:
-        return batch_response(await drive_all(plan.calls, self._shared, plan.concurrency))
+        return batch_response(await drive_all(plan.calls, self._shared, plan.concurrency, {}))
 
 
 class AsyncBatch(BatchCore):
@@ -360,4 +366,8 @@ class AsyncBatch(BatchCore):
     async def __aexit__(self, kind: object, problem: BaseException | None, traceback: object) -> None:
         plan = self._close(problem)
         if plan is not None:
-            self._finish(await drive_all(plan.calls, self._host, plan.concurrency))
+            results: dict[Any, Any] = {}
+            try:
+                await drive_all(plan.calls, self._host, plan.concurrency, results)
+            finally:
+                self._finish(plan.calls, results)

@@ -320,7 +320,7 @@ class Client(ClientCore[Backend]):
         self.close()
 
     def _send_batch(self, plan: BatchPlan) -> BatchResponse:
-        return batch_response(drive_all(plan.calls, self._shared, plan.concurrency))
+        return batch_response(drive_all(plan.calls, self._shared, plan.concurrency, {}))
 
 
 class Batch(BatchCore):
@@ -337,4 +337,8 @@ class Batch(BatchCore):
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> None:
         plan = self._close(problem)
         if plan is not None:
-            self._finish(drive_all(plan.calls, self._host, plan.concurrency))
+            results: dict[Any, Any] = {}
+            try:
+                drive_all(plan.calls, self._host, plan.concurrency, results)
+            finally:
+                self._finish(plan.calls, results)

@@ -11,7 +11,7 @@ from .._unset import UNSET, Unset
 from ..errors import BatchUnfinishedError, Delivery
 from ..messages import BatchResponse, Request, RequestId, Response, check_method, fresh, prepared
 from ..outcome import Outcome
-from .batch_call import Answers, BatchPlan, reason_for_all, response_to
+from .batch_call import Answers, BatchCall, BatchPlan, reason_for_all, response_to
 from .options import CALL_OPTIONS, Convert, as_convert, params_of
 from .proxy import Proxy
 
@@ -188,6 +188,8 @@ class BatchCore:
 
     def _close(self, problem: BaseException | None) -> BatchPlan | None:
         """The block was left: what is to be sent now; ``None`` for nothing."""
+        if self._state == "over":
+            return None
         self._thread = None
         self._state, self._why = "over", "the batch was not sent"
         if problem is not None:
@@ -200,8 +202,18 @@ class BatchCore:
         self._why, self._delivery = "sending the batch was cut off, and the server may have executed its requests", Delivery.MAYBE_EXECUTED
         return plan
 
-    def _finish(self, answers: Sequence[Answers]) -> None:
-        """Take the answers. Raises the failure of the batch as a whole."""
+    def _finish(self, calls: Sequence[BatchCall], found: dict[Any, Any]) -> None:
+        """Take what came of *calls*; not all where sending was cut off. Raises the failure of the batch as a whole."""
+        results = found.copy()
+        # Tracebacks hold the frame that it comes from.
+        found.clear()
+        answers = [results[call] for call in calls if isinstance(results.get(call), Answers)]
+        if not answers:
+            return
+        if len(answers) < len(calls):
+            # What was answered before stays, and the others say what may have become of them.
+            self._outcomes = [each for call in calls for each in self._left(call, results.get(call))]
+            return
         self._answers = answers
         if all(part.results is not None for part in answers):
             first = answers[0].results
@@ -215,6 +227,14 @@ class BatchCore:
         problem = reason_for_all(answers)
         if problem is not None:
             raise fresh(problem)
+
+    def _left(self, call: BatchCall, answers: Any) -> list[tuple[Outcome, int]]:
+        if isinstance(answers, Answers):
+            return list(answers.each())
+        if call.has_begun:
+            return [(Outcome(error=BatchUnfinishedError(self._why, delivery=Delivery.MAYBE_EXECUTED)), 1) for _ in range(call.size)]
+        why = "sending the batch was cut off before this part of it was sent"
+        return [(Outcome(error=BatchUnfinishedError(why, delivery=Delivery.NOT_SENT)), 0) for _ in range(call.size)]
 
     # --- afterwards ---
 

@@ -8,13 +8,13 @@ from typing import Any, cast
 from .._requests import Requests
 from .._unset import UNSET
 from ..codec import Reader, encode_batch, encode_requests, read_batch, read_in_order, split_batch
-from ..errors import JsonRpcError, ResultValidationError, RpcRetryError
+from ..errors import DeadlineExceeded, Delivery, JsonRpcError, MissingResponseError, ResultValidationError, RetryExhaustedError, RpcRetryError
 from ..messages import BatchRequest, BatchResponse, Request, RequestId, Response, fresh
 from ..outcome import Attempt, Member, Outcome
 from ..retry._failures import worse
 from ..retry.engine import OK
 from ..transport import NO_HEADERS, Exchange, Reply
-from .batch_limits import BatchLimits, says_too_large
+from .batch_limits import BatchLimits, names_a_request, says_too_large
 from .call import Answer, Call, Order
 from .keys import told_apart, with_key
 from .options import Convert, Options
@@ -44,6 +44,11 @@ class Answers:
             return iter(self.outcomes)
         reply = self.reply
         return ((Answer(_id_of(request), result, reply), 1) for request, result in zip(self.requests, self.results, strict=True))
+
+
+def _bare(reply: Reply) -> Reply:
+    # Answers are kept for longer than the call lasts, and the body of all need not be.
+    return Reply(b"", reply.status, reply.headers)
 
 
 class Whole:
@@ -120,7 +125,7 @@ class BatchCall(Call):
         if self.policy.fallback is not None:
             # Begun first: the codec may ask for the current attempt.
             self.open(now)
-            self._recalled = self._recalls(self._requests)
+            self._recalled = self._recalls(self._requests, self._converts)
         return self._order(self.begin(now), now)
 
     def exchange(self, attempt: Attempt) -> Exchange:
@@ -157,15 +162,16 @@ class BatchCall(Call):
             raise RuntimeError("received was called before an exchange was asked for")
         try:
             document = self._reader.parse(reply) if sent.ids else UNSET
-            self._is_answered = _names_a_request(document)
+            self._is_answered = names_a_request(document)
             if self._attempt is None and self.policy.quick and self._options.convert is None and self._converts is None and len(sent.ids) == len(sent.requests):
                 self._results = read_in_order(document, sent.ids)
                 if self._results is not None:
-                    self._reply = reply
+                    self._reply = _bare(reply)
                     return OK
             values = read_batch(self._reader, reply, sent, document)
         except Exception as problem:
             return self.failed(self._problem(problem, reply), now)
+        reply = _bare(reply)
         places = range(len(values)) if self._attempt is None else [member.index for member in self._attempt.members]
         outcomes = [self._outcome(index, value, reply) for index, value in zip(places, values, strict=True)]
         return self._order(self.settle(outcomes, now), now)
@@ -195,23 +201,27 @@ class BatchCall(Call):
         said = [outcome.error for outcome, member in zip(outcomes, members, strict=True) if outcome.error is not None or not member.is_notification]
         if len(outcomes) < 2 or not says_too_large(said, self._options.limits.split_on, self._is_answered):
             return False
+        if self._options.key is not None and any(member.delivery is Delivery.MAYBE_EXECUTED for member in members):
+            # It went out before under its key. Its parts have keys of their own, by which the server would not know them.
+            return False
         self._whole.most = (len(outcomes) + 1) // 2
         return True
+
+    @property
+    def size(self) -> int:
+        """How many requests there are."""
+        return len(self._requests)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the server may have seen any of it."""
+        return hasattr(self, "started")
 
     def result(self) -> Answers:
         """What became of the requests. Raises nothing."""
         if self._results is not None and not self.members:
             return Answers(self._requests, self._results, self._reply, [])
         return Answers(self._requests, None, None, self._take())
-
-
-def _names_a_request(document: object) -> bool:
-    # No generator: an interrupt in the midst of one that any() leaves behind would be lost.
-    if isinstance(document, list):
-        for answer in document:
-            if isinstance(answer, dict) and answer.get("id") is not None:
-                return True
-    return False
 
 
 def cut(limits: BatchLimits, requests: Requests, body: bytes) -> list[tuple[range, Requests, bytes]]:
@@ -244,15 +254,17 @@ class BatchPlan:
 def reason_for_all(answers: Sequence[Answers]) -> Exception | None:
     """The failure of the batch as a whole: where nothing came of any request, and for one reason. Its delivery is the worst of all."""
     outcomes: list[Outcome] = []
-    for answer in answers:
-        if answer.results is not None:
+    for part in answers:
+        if part.results is not None:
             return None
-        outcomes += (outcome for outcome, _ in answer.outcomes)
+        for outcome, _ in part.outcomes:
+            error, own = outcome.error, part.outcomes[0][0].error
+            if error is None or isinstance(error, (JsonRpcError, ResultValidationError)) or not _same(error, own):
+                return None
+            outcomes.append(outcome)
     first = outcomes[0].error
-    for outcome in outcomes:
-        error = outcome.error
-        if error is None or isinstance(error, (JsonRpcError, ResultValidationError)) or type(error) is not type(first) or str(error) != str(first):
-            return None
+    if any(_reason(outcome.error) != _reason(first) for outcome in outcomes):
+        return None
     if isinstance(first, RpcRetryError):
         worst = first.delivery
         for outcome in outcomes:
@@ -262,6 +274,18 @@ def reason_for_all(answers: Sequence[Answers]) -> Exception | None:
             first = fresh(first).with_traceback(first.__traceback__)
             first.delivery = worst
     return first
+
+
+def _same(error: Exception, other: Exception | None) -> bool:
+    """Whether two requests of one exchange failed for one reason, and not each for its own."""
+    return type(error) is type(other) and (str(error) == str(other) or isinstance(error, (DeadlineExceeded, RetryExhaustedError)))
+
+
+def _reason(error: object) -> tuple[object, ...]:
+    # The parts of a batch end at different times, after different numbers of tries, with different excerpts, and say so.
+    if isinstance(error, RetryExhaustedError):
+        return type(error), *_reason(error.last_exception)
+    return type(error), str(error) if isinstance(error, MissingResponseError) else getattr(error, "status", None)
 
 
 def response_to(request: Request, outcome: Outcome, tries: int) -> Response[Any]:

@@ -9,7 +9,7 @@ from .._check import count
 from .._unset import UNSET
 from ..errors import HTTPStatusError, JsonRpcError, MissingResponseError
 
-__all__ = ["UNLIMITED", "BatchLimits", "says_too_large"]
+__all__ = ["UNLIMITED", "BatchLimits", "names_a_request", "says_too_large"]
 
 
 class BatchLimits:
@@ -78,6 +78,16 @@ def says_too_large(errors: Iterable[object], split_on: frozenset[int], is_answer
             # Those that it says nothing of are not done either: some servers name the first request of the batch only.
             return False
     return said
+
+
+def names_a_request(document: object) -> bool:
+    """Whether the answer to a batch holds one to a single request of it."""
+    # No generator: an interrupt in the midst of one that any() leaves behind would be lost.
+    if isinstance(document, list):
+        for answer in document:
+            if isinstance(answer, dict) and answer.get("id") is not None:
+                return True
+    return False
 
 
 def _as_numbers(value: object) -> frozenset[int]:

@@ -90,7 +90,7 @@ class Call(Engine, abc.ABC):
         fallback = self.policy.fallback
         return self._recalled[member.index] if fallback is not None and fallback.remembers else None
 
-    def _recalls(self, requests: Sequence[Request]) -> list[Hashable]:
+    def _recalls(self, requests: Sequence[Request], converts: Sequence[Convert | None] | None = None) -> list[Hashable]:
         # Worked out with the body: params that are changed later are not those that the result is for.
         fallback, options, dumps = self.policy.fallback, self._options, self._reader.codec.dumps
         if fallback is None or not fallback.remembers:
@@ -99,8 +99,12 @@ class Call(Engine, abc.ABC):
         # one call asks to be validated into a type is no result for another.
         headers = {name.lower(): value for name, value in options.headers.items()} if options.headers is not None else {}
         headers.pop(HEADER.lower(), None)
-        where = (self._reader, frozenset(headers.items()), options.convert)
-        return [(*where, request._method, b"" if request._params is UNSET else dumps(request._params)) for request in requests]
+        where = (self._reader, frozenset(headers.items()))
+        each = [options.convert] * len(requests) if converts is None else converts
+        return [
+            (*where, convert, request._method, b"" if request._params is UNSET else dumps(request._params))
+            for request, convert in zip(requests, each, strict=True)
+        ]
 
     def stand_in(self, member: Member, value: Any) -> Response[Any]:
         id = member.request._id if member.request is not None else None

@@ -47,22 +47,30 @@ async def drive(call: Call, host: Host) -> Any:
     return call.result()
 
 
-async def drive_all(calls: Sequence[Call], host: Host, concurrency: int) -> list[Any]:
+async def drive_all(calls: Sequence[Call], host: Host, concurrency: int, results: dict[Call, Any]) -> list[Any]:
     """The results of all, in order.
 
     :param concurrency: how many may be under way at once.
+    :param results: is filled as they end, so that what is finished is there also where this is cut off.
     """
     if concurrency == 1 or len(calls) == 1:
-        return [await drive(call, host) for call in calls]
+        for call in calls:
+            results[call] = await drive(call, host)
+        try:
+            return in_order(calls, results)
+        finally:
+            # Tracebacks of what failed hold this frame.
+            del results
     # Seldom needed, and it needs what is here.
     from ._fan_async import AsyncFan
 
-    fan, results = AsyncFan(iter(calls), host, concurrency), dict[Call, Any]()
+    fan = AsyncFan(iter(calls), host, concurrency)
     try:
         async for call, result in fan:
             results[call] = result
     finally:
         await fan.aclose()
+        results.update(fan.done)
     return in_order(calls, results)
 
 

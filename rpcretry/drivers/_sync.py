@@ -72,22 +72,30 @@ def drive(call: Call, host: Host) -> Any:
     return call.result()
 
 
-def drive_all(calls: Sequence[Call], host: Host, concurrency: int) -> list[Any]:
+def drive_all(calls: Sequence[Call], host: Host, concurrency: int, results: dict[Call, Any]) -> list[Any]:
     """The results of all, in order.
 
     :param concurrency: how many may be under way at once.
+    :param results: is filled as they end, so that what is finished is there also where this is cut off.
     """
     if concurrency == 1 or len(calls) == 1:
-        return [drive(call, host) for call in calls]
+        for call in calls:
+            results[call] = drive(call, host)
+        try:
+            return in_order(calls, results)
+        finally:
+            # Tracebacks of what failed hold this frame.
+            del results
     # Seldom needed, and it needs what is here.
     from ._fan_sync import Fan
 
-    fan, results = Fan(iter(calls), host, concurrency), dict[Call, Any]()
+    fan = Fan(iter(calls), host, concurrency)
     try:
         for call, result in fan:
             results[call] = result
     finally:
         fan.close()
+        results.update(fan.done)
     return in_order(calls, results)
 
 

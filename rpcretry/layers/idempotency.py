@@ -31,7 +31,9 @@ class Idempotency(Layer):
     def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry, now: float) -> Retry | Stop:
         # A code that the strategy names is the server's own word that it did not act.
         if outcome.delivery is not Delivery.MAYBE_EXECUTED or verdict.reason == "code":
-            return verdict
+            # That this try did nothing takes back nothing of one before it, which only its own key makes harmless.
+            unsafe = member.is_notification or (self.strategy.is_guarded and not self.strategy.is_idempotent(member.request))
+            return verdict._replace(whole=True) if self.keyed and unsafe and member.delivery is Delivery.MAYBE_EXECUTED else verdict
         if member.is_notification:
             return verdict._replace(whole=True) if self.keyed else Stop("a notification that may have been executed")
         if self.strategy.is_guarded and not self.strategy.is_idempotent(member.request):

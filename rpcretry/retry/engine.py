@@ -98,19 +98,24 @@ class Engine(Subject):
         return self._admit(self._new_attempt(1, ready, ends_by), now, 0)
 
     def _catch_up(self) -> Attempt:
-        # The quick way made no records; now that something went wrong they are needed.
-        self._pending = []
-        self.members = members = self.make_members()
-        self.number = 1
+        # The quick way made no records. It was sent, and an interrupt is to find that: they are there all at once, or not at all.
+        members = self.make_members()
         for member in members:
             member.tries = 1
-        return self._new_attempt(1, members, self._limit(self.started))
+        attempt = self._attempt_of(1, members, self._limit(self.started))
+        attempt.sent = True
+        self._pending, self.number, self._asked = [], 1, 0
+        self.members, self._attempt = members, attempt
+        return attempt
 
     def _new_attempt(self, number: int, members: list[Member], ends_by: float) -> Attempt:
-        policy = self.policy
         self._asked = 0
-        self._attempt = attempt = Attempt(number, members, ends_by, self.operation, self.started, self._ends, policy.max_attempts, policy.told)
+        self._attempt = attempt = self._attempt_of(number, members, ends_by)
         return attempt
+
+    def _attempt_of(self, number: int, members: list[Member], ends_by: float) -> Attempt:
+        policy = self.policy
+        return Attempt(number, members, ends_by, self.operation, self.started, self._ends, policy.max_attempts, policy.told)
 
     def _limit(self, now: float) -> float:
         timeout = self.policy.timeout
@@ -217,10 +222,14 @@ class Engine(Subject):
 
     def _kept_whole(self, attempt: Attempt, again: list[Member]) -> list[Member]:
         # What is repeated under one idempotency key must be the same body: all that went together, and nobody else.
-        if len(again) == len(attempt.members) and not self._pending and all(member.due == again[0].due for member in again):
+        if not any(isinstance(member.verdict, Retry) and member.verdict.whole for member in again):
             return again
+        together = len(again) == len(attempt.members) and all(member.due == again[0].due for member in again)
         for member in again:
-            if isinstance(member.verdict, Retry) and member.verdict.whole:
+            if isinstance(member.verdict, Retry) and together:
+                # The number of the attempt tells the body from others that wait.
+                member.verdict = member.verdict._replace(whole=attempt.number)
+            elif isinstance(member.verdict, Retry) and member.verdict.whole:
                 member.verdict = Stop("may have been executed, and the others of its batch do not go again with it")
         return [member for member in again if isinstance(member.verdict, Retry)]
 
@@ -270,7 +279,11 @@ class Engine(Subject):
         if due > now:
             return Wait(due, "backoff")
         # In the order of the call, whatever the order in which their delays ended.
-        ready = self.portion(sorted((member for member in self._pending if member.due <= now), key=BY_INDEX))
+        ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
+        body = max((member.verdict.whole for member in ready if isinstance(member.verdict, Retry)), default=0)
+        # Under a key the same body: neither cut nor filled up.
+        same = [member for member in ready if isinstance(member.verdict, Retry) and member.verdict.whole == body]
+        ready = same if body else self.portion(ready)
         chosen = set(ready)
         self._pending = [member for member in self._pending if member not in chosen]
         return self._admit(self._new_attempt(self.number + 1, ready, self._limit(now)), now, 0)
