@@ -95,21 +95,29 @@ class SharedExchange:
     It stands on the replies and on the failures of all of them. Only the loop that made the exchange comes here.
     """
 
-    __slots__ = ("_claimed",)
+    __slots__ = ("_notes",)
 
     def __init__(self) -> None:
-        self._claimed: set[object] = set()
+        self._notes: dict[object, float] = {}
 
     def claim(self, counter: object) -> bool:
-        """Whether *counter*, any hashable, is the first time here."""
-        if counter in self._claimed:
+        """Whether *counter*, any hashable, is here for the first time."""
+        if counter in self._notes:
             return False
-        self._claimed.add(counter)
+        self._notes[counter] = 0.0
         return True
 
-    def release(self, counter: object) -> None:
-        """Let the next one claim for *counter*: what was counted was taken back."""
-        self._claimed.discard(counter)
+    def note(self, counter: object, value: float) -> None:
+        """Write down *value* for *counter*."""
+        self._notes[counter] = value
+
+    def noted(self, counter: object) -> float | None:
+        """What was written down for *counter*."""
+        return self._notes.get(counter)
+
+    def forget(self, counter: object) -> None:
+        """Let the next one begin anew for *counter*: what was counted was taken back."""
+        self._notes.pop(counter, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Failures pickle, and what counts them does not: in a pickle, and in a deep copy, None stands for it.

@@ -15,6 +15,9 @@ from ._names import checks_names
 
 __all__ = ["RetryBudget"]
 
+# Calls of one turn of a loop are told their delays this much apart, in seconds, and go again together all the same.
+TOGETHER = 0.01
+
 # Ten times 0.1 is a little less than 1, and pays for it all the same.
 NEARLY = 1 - 1e-6
 
@@ -38,7 +41,8 @@ class RetryBudget(Layer):
 
     One budget may serve any number of clients and functions that lead to the same server; it is full at first.
     A retry that the deadline or another layer stopped after all is paid back. One that waits out its delay is not, even
-    if it is cancelled or refused then. Calls that were joined into one exchange pay, and are paid back, once.
+    if it is cancelled or refused then. Calls that were joined into one exchange pay, and are paid back, once: those with a
+    shorter delay than that of the one that paid go again along with it, and one with a longer delay pays for itself.
 
     With the numbers given here a client that has been well may send 100 retries in a row, and from then on one for every
     ten successes. So at most a tenth is added to the load of a server that mostly answers, and nothing at all, once the
@@ -96,14 +100,15 @@ class RetryBudget(Layer):
     def judge(self, attempt: Attempt, member: Member, outcome: Outcome, verdict: Retry, now: float) -> Retry | Stop:
         shared = outcome.shared
         with self._lock:
-            if shared is not None and not shared.claim(self._retry):
-                # Another of the calls that were joined into the exchange that failed has paid.
-                return verdict
+            paid_for = None if shared is None else shared.noted(self._retry)
+            if paid_for is not None and now + verdict.delay <= paid_for + TOGETHER and paid_for < attempt.deadline:
+                # Another of the calls that were joined into the exchange that failed has paid: it goes along with that one.
+                return verdict._replace(delay=max(verdict.delay, paid_for - now))
             paid, level = self._take(), self._level
             if paid:
                 self._spent[member] = shared
-            elif shared is not None:
-                shared.release(self._retry)
+                if shared is not None:
+                    shared.note(self._retry, now + verdict.delay)
         if paid:
             return verdict
         attempt.tell(BudgetRefused(*attempt.so_far(now), reason=self.name, level=level))
@@ -128,7 +133,7 @@ class RetryBudget(Layer):
                         if not isinstance(member.verdict, Retry):
                             tokens += self.cost
                             if shared is not None:
-                                shared.release(self._retry)
+                                shared.forget(self._retry)
             self._bring(tokens)
 
     def abandon(self, attempt: Attempt, now: float) -> None:
@@ -138,7 +143,7 @@ class RetryBudget(Layer):
                 if member in self._spent:
                     shared = self._spent.pop(member)
                     if shared is not None:
-                        shared.release(self._retry)
+                        shared.forget(self._retry)
                     self._bring(self.cost)
 
     def _take(self) -> bool:

@@ -439,12 +439,48 @@ def test_somebody_elses_exception_is_marked_too() -> None:
         run(act)
 
 
+def test_whoever_does_not_pay_goes_along_with_who_did() -> None:
+    """Delays that are spread would make an exchange of each joined call, for the price of one."""
+    budget = RetryBudget(capacity=100)
+    server = Server()
+    server.behave = lambda document: gone(document) if len(server.seen) == 1 else plainly(document)
+    spread = iter([0.01 + 0.001 * (number * 37 % 40) for number in range(40)])
+    strategy = RetryStrategy(exceptions={ConnectionError}, backoff=lambda: iter([next(spread)]))
+    client = client_of(server, layers=budget, retry_strategy=strategy)
+
+    async def act() -> None:
+        results = await all_of(*(client.call("m", number) for number in range(40)))
+        assert [result[1] for result in results] == [[number] for number in range(40)]
+        paid = 100 - budget.level + 0.1 * (len(server.seen) - 1)
+        assert 1 <= round(paid) <= 4
+        assert len(server.seen) - 1 <= 10
+
+    run(act)
+
+
+def test_a_delay_is_not_lengthened_past_the_deadline() -> None:
+    budget = RetryBudget(capacity=100)
+    server = Server()
+    server.behave = lambda document: gone(document) if len(server.seen) == 1 else plainly(document)
+    delays = iter([0.04, 0.001])
+    client = client_of(server, layers=budget, retry_strategy=RetryStrategy(exceptions={ConnectionError}, backoff=lambda: iter([next(delays)])))
+
+    async def act() -> None:
+        results = await all_of(client.call("m", 1), client.call("m", 2, _deadline=0.03))
+        assert not any(isinstance(result, Exception) for result in results)
+        assert budget.level == pytest.approx(98.1, abs=0.15)
+
+    run(act)
+
+
 def test_a_mark_is_claimed_once_by_each() -> None:
     mark = SharedExchange()
     assert [mark.claim("a"), mark.claim("a"), mark.claim("b")] == [True, False, True]
-    mark.release("a")
-    mark.release("a")
+    mark.forget("a")
+    mark.forget("a")
     assert [mark.claim("a"), mark.claim("a"), mark.claim("b")] == [True, False, False]
+    mark.note("c", 1.5)
+    assert (mark.noted("c"), mark.noted("d")) == (1.5, None)
 
 
 def test_windows_of_time_count_exchanges() -> None:
