@@ -37,12 +37,16 @@ python_maximum_signature_line_length = 100
 nitpick_ignore_regex = [(r"py:.*", r"(requests|aiohttp|abc|collections|datetime|enum|random|time|json)\b.*"), (r"py:obj", r"rpcretry\.messages\.T")]
 
 
+HANDED_OUT = {"Batch", "AsyncBatch", "Handle", "Bulk", "AsyncBulk", "BulkItem", "BulkResult"}
+
+
 def _signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None) -> tuple[str, str | None] | None:
     # Their __new__ takes anything, in order to name the right parameter; what they take is in __init__.
     if what == "class" and isinstance(obj, type) and issubclass(obj, (Backoff, RetryStrategy)):
         parameters = [parameter.replace(annotation=parameter.empty) for parameter in list(inspect.signature(obj.__init__).parameters.values())[1:]]
         return str(inspect.Signature(parameters)), None
-    return None
+    # Those are handed out, and made by nobody else.
+    return ("", None) if name.rpartition(".")[2] in HANDED_OUT else None
 
 
 def _bases(app: Sphinx, name: str, obj: Any, options: Any, bases: list[Any]) -> None:

@@ -22,6 +22,9 @@ Place: TypeAlias = tuple[int, Any]
 DRIVERS = drive.__code__.co_filename.removesuffix("_sync.py")
 
 
+CUT = Stop("cut off")
+
+
 class Refusal:
     """Stands for the call of a request that cannot be sent: it is over when it starts."""
 
@@ -94,7 +97,7 @@ class Resumable(Engine):
         self._pending = []
         for member in self.members:
             if member in in_flight:
-                member.outcome, member.verdict = Outcome(error=cut_off(self.operation)), Stop("cut off")
+                member.outcome, member.verdict = Outcome(error=cut_off(self.operation)), CUT
             elif not isinstance(member.verdict, Stop):
                 self._pending.append(member)
         self.cut_at = now  # type: ignore[misc]
@@ -108,10 +111,10 @@ class Resumable(Engine):
             return self.result() if self.is_over() else self.failed_with(cut_off(self.operation)), False
         left = set(self._pending)
         over = [member for member in self.members if member not in left]
-        if left:
-            # The others end without the conclusion that is drawn when all have.
+        if left or any(member.verdict == CUT for member in over):
+            # They end without the conclusion that is drawn when all have.
             for member in over:
-                if member.outcome is not None and isinstance(member.verdict, Stop) and member.verdict.reason != "cut off":
+                if member.outcome is not None and isinstance(member.verdict, Stop) and member.verdict != CUT:
                     elapsed = self.cut_at - self.started
                     member.outcome.error = give_up(self.operation, self.policy.strategy, member, member.outcome.error, member.verdict.reason, elapsed)
         self.members = self._pending

@@ -74,7 +74,7 @@ class BulkBatchCall(Resumable, BatchCall):
         most = self._whole.most
         if most is not None:
             # What is too much for the server now is too much for it in a later batch.
-            self.plan.most = most
+            self.plan.most = most if self.plan.most is None else min(most, self.plan.most)
         if self.members or self._results is None:
             return Resumable.result(self)
         return [BulkItem(index, request, result, None, 1) for (index, request), result in zip(self.places, self._results, strict=True)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..codec import Codec, Reader, encode_batch
 from ..transport import Exchange, Reply, SharedExchange
 from ._join_replies import is_answer, parsed, refusal
 
-__all__ = ["NEAR", "Batch", "Found", "Pending", "Trial", "answer", "fields_of", "for_all", "is_last", "together", "without_id"]
+__all__ = ["NEAR", "Batch", "Found", "Pending", "SizeTrial", "Trial", "answer", "fields_of", "for_all", "hear", "is_last", "together", "without_id"]
 
 # Limits of calls of one turn of the loop differ by the time that it took to make the calls. Those that are this near to the last
 # one, in seconds, end with the exchange, whose backend knows what was sent. It is less than what the engine allows a timer
@@ -82,7 +82,7 @@ class Batch:
     :ivar exchange: what was sent; ``None`` before.
     :ivar sent: the requests in it, in order.
     :ivar task: what carries it out.
-    :ivar trial: the trial that it belongs to, where it is a request that goes alone.
+    :ivar trial: the trial that it belongs to, where it is a part of a batch that was refused.
     :ivar late: the mark of those whose time was over before the exchange's.
     """
 
@@ -137,6 +137,15 @@ class Trial:
         self._confirmed = confirmed
         self._answered = self._refused = False
 
+    async def perform(self, perform: Callable[[Exchange], Awaitable[Reply]], reader: Reader, exchange: Exchange) -> Reply:
+        """Carry one of them out."""
+        reply: Reply | None = None
+        try:
+            reply = await perform(exchange)
+        finally:
+            self.report(reader, exchange, reply)
+        return reply
+
     def report(self, reader: Reader, exchange: Exchange, reply: object) -> None:
         """What came of one of them; ``None`` where nothing did."""
         if isinstance(reply, Reply):
@@ -147,6 +156,28 @@ class Trial:
         self._count -= 1
         if self._count == 0 and self._answered and not self._refused:
             self._confirmed(self.refusal)
+
+
+class SizeTrial(Trial):
+    """Whether a server that found a batch too large takes less: a 413 may as well be about something else.
+
+    :param refusal: the status or the code of the refusal.
+    :param too_large: the statuses and codes that say so.
+    :param confirmed: called at each part of the batch that is answered.
+    """
+
+    __slots__ = ("_too_large",)
+
+    def __init__(self, refusal: int, too_large: frozenset[int], confirmed: Callable[[int], None]) -> None:
+        super().__init__(refusal, 0, confirmed)
+        self._too_large = too_large
+
+    def report(self, reader: Reader, exchange: Exchange, reply: object) -> None:
+        if isinstance(reply, Reply):
+            # To a notification a server may say it in a body that nobody reads.
+            refused = refusal(reader, reply, parsed(reader, reply), self._too_large, alone=len(exchange.requests) == 1)
+            if refused is None and is_answer(reader, reply, exchange, self._too_large):
+                self._confirmed(self.refusal)
 
 
 def together(several: Sequence[Pending], ends: Sequence[float]) -> tuple[Exchange, bool]:
@@ -170,6 +201,12 @@ def is_last(loop: asyncio.AbstractEventLoop) -> bool:
     after them are made, so that nothing that is ready says nothing about them.
     """
     return not getattr(loop, "_ready", True) and loop.get_task_factory() is None
+
+
+def hear(task: asyncio.Task[None]) -> None:
+    """An interrupt has gone through the loop already; nobody asks the task about it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def for_all(pending: Pending) -> Exchange:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from ..events import logger
 from ..messages import fresh
 from ..retry.strategy import _idempotency
 from ..transport import AsyncBackend, Exchange, Reply, SharedExchange
-from ._join import NEAR, Batch, Found, Pending, Trial, answer, fields_of, for_all, is_last, together, without_id
+from ._join import NEAR, Batch, Found, Pending, SizeTrial, Trial, answer, fields_of, for_all, hear, is_last, together, without_id
 from ._join_replies import FailedReply, JoinedReply, copied, is_no_answer, marked, read_joined, without_frames
 
 if TYPE_CHECKING:
@@ -115,16 +116,8 @@ class JoiningBackend:
                     del found
             if found is ALONE and not self._closed:
                 return await self._perform(exchange)
-            if isinstance(found, Trial):
-                return await self._try_alone(found, exchange)
-
-    async def _try_alone(self, trial: Trial, exchange: Exchange) -> Reply:
-        reply: Reply | None = None
-        try:
-            reply = await self._perform(exchange)
-        finally:
-            trial.report(self._reader, exchange, reply)
-        return reply
+            if isinstance(found, Trial) and not self._closed:
+                return await found.perform(self._perform, self._reader, exchange)
 
     # --- coming and leaving ---
 
@@ -222,7 +215,7 @@ class JoiningBackend:
         ends = self._end_late(batch, "the attempt ended before the request was sent", unsent) if joins else []
         batch.sent = list(batch.pending.values())
         if not joins or len(batch.sent) < 2:
-            self._send_alone(batch.sent, None)
+            self._send_alone(batch.sent, batch.trial)
             batch.empty()
             return
         exchange, some_end_earlier = together(batch.sent, ends)
@@ -242,9 +235,11 @@ class JoiningBackend:
             self._start(batch, for_all(pending))
             self._watch(batch)
 
-    def _send_again(self, several: Sequence[Pending]) -> None:
+    def _send_again(self, several: Sequence[Pending], trial: Trial) -> None:
         if several:
-            self._send(Batch.of(several), Delivery.REJECTED)
+            batch = Batch.of(several)
+            batch.trial = trial
+            self._send(batch, Delivery.REJECTED)
 
     def _start(self, batch: Batch, exchange: Exchange) -> None:
         batch.exchange = exchange
@@ -253,13 +248,8 @@ class JoiningBackend:
         context.run(RUNNING.set, None)
         batch.task = task = batch.loop.create_task(self._carry(batch, exchange), context=context)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # An interrupt has gone through the loop already; nobody asks the task about it.
-            task.exception()
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(hear)
 
     # --- waiting for the answer ---
 
@@ -331,7 +321,7 @@ class JoiningBackend:
         sent = batch.sent
         refused, values = read_joined(self._reader, reply, exchange, self._too_large)
         if refused is not None:
-            self._resend(exchange, [pending for pending in sent if pending.is_wanted], refused)
+            self._resend(exchange, [pending for pending in sent if pending.is_wanted], refused, reply)
             return
         # What says the most about the server comes first, and speaks for the exchange where it counts once.
         failures: list[tuple[Pending, Exception]] = []
@@ -343,15 +333,24 @@ class JoiningBackend:
         for pending, problem in sorted(failures, key=is_no_answer):
             self._hand_out(pending, marked(problem, shared), reply, shared)
 
-    def _resend(self, exchange: Exchange, several: list[Pending], refused: int) -> None:
+    def _resend(self, exchange: Exchange, several: list[Pending], refused: int, reply: Reply) -> None:
         """The server did nothing: send the same requests in another way."""
         if refused in self._too_large:
-            self._max_bytes = min(self._max_bytes, max(len(exchange.body) // 2, 1))
+            # By a code servers mean the number of requests.
+            by_status = refused == reply.status
+            size = self._max_size if by_status else (len(exchange.requests) + 1) // 2
+            most = max(len(exchange.body) // 2, 1) if by_status else self._max_bytes
+            trial = SizeTrial(refused, self._too_large, functools.partial(self._join_less, size, most))
             middle = (len(several) + 1) // 2
-            self._send_again(several[:middle])
-            self._send_again(several[middle:])
+            self._send_again(several[:middle], trial)
+            self._send_again(several[middle:], trial)
         else:
             self._send_alone(several, Trial(refused, len(several), self._stop_joining))
+
+    def _join_less(self, size: int, most: int, refused: int) -> None:
+        if size < self._max_size or most < self._max_bytes:
+            self._max_size, self._max_bytes = size, most = min(size, self._max_size), min(most, self._max_bytes)
+            logger.warning("the server takes smaller batches only (%d): from now on %d requests and %d bytes are joined at most", refused, size, most)
 
     def _stop_joining(self, refused: int) -> None:
         if self._joins:

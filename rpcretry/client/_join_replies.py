@@ -11,7 +11,7 @@ from ..codec import Codec, Reader, read_batch, read_in_order, read_notification,
 from ..errors import JsonRpcError
 from ..messages import RequestId, fresh
 from ..transport import Exchange, Reply, SharedExchange
-from .batch_limits import says_too_large
+from .batch_limits import names_a_request, says_too_large
 
 __all__ = ["FailedReply", "JoinedReply", "copied", "is_answer", "is_no_answer", "marked", "parsed", "read_joined", "refusal", "without_frames"]
 
@@ -120,24 +120,23 @@ def refusal(reader: Reader, reply: Reply, document: object, too_large: frozenset
     return status if status in REFUSING else None
 
 
-def is_answer(reader: Reader, reply: Reply, exchange: Exchange) -> bool:
-    try:
-        if exchange.ids:
-            read_single(reader, reply, exchange.ids[0])
-        else:
-            read_notification(reader, reply)
-    except JsonRpcError:
-        return True
-    except Exception:
-        return False
-    return True
+def is_answer(reader: Reader, reply: Reply, exchange: Exchange, too_large: frozenset[int] = frozenset()) -> bool:
+    """Whether the server answered one of the requests at least, be it with an error; one that says "too large" is no answer."""
+    _, values = read_joined(reader, reply, exchange, too_large)
+    for value in values:
+        if not isinstance(value, Exception) or (isinstance(value, JsonRpcError) and not says_too_large([value], too_large, is_answered=False)):
+            return True
+    return False
 
 
 def read_joined(reader: Reader, reply: Reply, exchange: Exchange, too_large: frozenset[int]) -> tuple[int | None, list[Any]]:
     """What the reply means for each of the requests: its result, or an exception; or the refusal of the whole."""
     if len(exchange.requests) == 1:
         try:
-            return None, [read_single(reader, reply, exchange.ids[0])]
+            if exchange.ids:
+                return None, [read_single(reader, reply, exchange.ids[0])]
+            read_notification(reader, reply)
+            return None, [None]
         except Exception as problem:
             return None, [without_frames(problem)]
     document = parsed(reader, reply)
@@ -150,11 +149,13 @@ def read_joined(reader: Reader, reply: Reply, exchange: Exchange, too_large: fro
     try:
         values = read_batch(reader, reply, exchange, document)
     except Exception as problem:
-        return None, [without_frames(problem)] * len(exchange.requests)
-    # Of a notification nothing is said in either case.
-    said = [value if isinstance(value, Exception) else None for value, request in zip(values, exchange.requests, strict=True) if request._id is not None]
-    if says_too_large(said, too_large, is_answered=True):
-        return next(error.code for error in said if isinstance(error, JsonRpcError)), []
+        values = [without_frames(problem)] * len(exchange.requests)
+        said: list[Exception | None] = [problem]
+    else:
+        # Of a notification nothing is said in either case.
+        said = [value if isinstance(value, Exception) else None for value, request in zip(values, exchange.requests, strict=True) if request._id is not None]
+    if says_too_large(said, too_large, is_answered=names_a_request(document)):
+        return next((error.code for error in said if isinstance(error, JsonRpcError) and error.code in too_large), reply.status), []
     return None, values
 
 

@@ -35,7 +35,8 @@ class Joining:
 
     Each call keeps its own limit, deadline, tries, error and cancel. Calls are joined that have equal headers; a call with an
     idempotency key goes alone. A server that turns batches away gets the same calls one by one, at once, and all later ones
-    so once it has answered some of them; one that finds a batch too large gets halves, and smaller batches from then on.
+    so once it has answered some of them; one that finds a batch too large gets halves, and smaller batches from then on once it
+    has answered some of those.
 
     :param max_size: the most requests in one batch. Their answers come as one body, which has to fit into the backend's
         ``max_response_size``.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from ._sync import Host, drive
 
-__all__ = ["Fan", "Unfinished"]
+__all__ = ["Fan", "Halt", "Unfinished"]
 
 # How often threads that wait in a layer's queue are woken while the fan closes, in seconds: one may begin to wait
 # just after it was looked at.
@@ -30,6 +32,14 @@ class Unfinished(Exception):
         self.problem = problem
 
 
+class Halt(BaseException):
+    """Raised by a call where no call can go on. A driver takes it for an interrupt; the consumer gets *problem*, and no other call begins."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__("halted")
+        self.problem = problem
+
+
 class Cut(BaseException):
     """Ends a wait from within; a driver takes it for an interrupt."""
 
@@ -38,14 +48,16 @@ class ThreadHost:
     """The host of the calls of one thread: waits end when the fan is closed.
 
     :ivar call: the one that is under way.
+    :ivar bell: rung to end a wait.
     """
 
-    __slots__ = ("_cut", "_host", "_stop", "call")
+    __slots__ = ("_cut", "_host", "_shared", "bell", "call")
 
-    def __init__(self, host: Host | None, stop: threading.Event) -> None:
+    def __init__(self, host: Host | None, shared: Shared) -> None:
         self._host = host
-        self._stop = stop
+        self._shared = shared
         self._cut = False
+        self.bell: SimpleQueue[None] = SimpleQueue()
         self.call: Any = None
 
     def run(self, call: Any) -> Any:
@@ -58,7 +70,7 @@ class ThreadHost:
 
     def clock(self) -> float:
         call = self.call
-        if self._stop.is_set() and not self._cut and call.parking is not None:
+        if self._shared.stopped and not self._cut and call.parking is not None:
             # It was woken in a layer's queue to end there. Once: the driver asks for the time again when it abandons the call.
             self._cut = True
             raise Cut
@@ -71,44 +83,69 @@ class ThreadHost:
     def sleep(self, seconds: float) -> Any:
         sleep = (self._host or self.call).sleep
         if sleep is time.sleep:
-            if self._stop.wait(min(seconds, threading.TIMEOUT_MAX)):
+            heard(self.bell)
+            if self._shared.stopped or heard(self.bell, min(seconds, threading.TIMEOUT_MAX)):
                 raise Cut
             return None
         waited = sleep(seconds)
-        if self._stop.is_set():
+        if self._shared.stopped:
             raise Cut
         return waited
+
+
+def heard(queue: SimpleQueue[None], timeout: float = 0.0) -> bool:
+    """Whether it was rung, or is within *timeout* seconds. It is empty afterwards."""
+    try:
+        queue.get(timeout=timeout)
+        while True:
+            queue.get_nowait()
+            timeout = -1.0
+    except Empty:
+        return timeout < 0
 
 
 class Shared:
     """What the threads of a fan know: not the fan, so that they do not keep it from being collected.
 
+    No Event among it: an interrupt within ``Event.set`` leaves its lock taken, and whoever waits there waits for ever.
+
     :ivar jobs: calls that no thread has taken yet; there is a token for each.
     :ivar done: calls and their results, to be handed out.
-    :ivar news: set whenever there is something new for the consumer.
-    :ivar stop: set while nothing new may begin.
+    :ivar news: rung whenever there is something new for the consumer.
+    :ivar stopped: whether nothing new may begin.
+    :ivar hosts: those of the threads that have not ended.
     :ivar broken: what is no failure of a call, to be raised to the consumer.
     """
 
-    __slots__ = ("broken", "done", "hosts", "jobs", "news", "stop", "tokens")
+    __slots__ = ("broken", "done", "hosts", "jobs", "news", "stopped", "tokens")
 
     def __init__(self) -> None:
         self.jobs: deque[Any] = deque()
         self.done: deque[tuple[Any, Any]] = deque()
         self.tokens: SimpleQueue[bool] = SimpleQueue()
-        self.news, self.stop = threading.Event(), threading.Event()
-        self.hosts: list[ThreadHost] = []
+        self.news: SimpleQueue[None] = SimpleQueue()
+        self.stopped = False
+        self.hosts: set[ThreadHost] = set()
         self.broken: BaseException | None = None
 
-    def work(self, host: ThreadHost) -> None:
+    def stop(self) -> None:
+        """Begin nothing new, and cut waits."""
+        self.stopped = True
+        for host in tuple(self.hosts):
+            host.bell.put(None)
+
+    def work(self, host: ThreadHost, tokens: SimpleQueue[bool]) -> None:
         """What each thread does."""
-        while self.tokens.get():
+        while tokens.get():
             try:
                 call = self.jobs.popleft()
             except IndexError:
                 continue
-            if self.stop.is_set():
+            if self.stopped:
                 self.jobs.appendleft(call)
+                if not self.stopped:
+                    # The consumer came back in between, and may have counted the jobs without this one.
+                    self.tokens.put(True)
                 continue
             value: Any
             try:
@@ -117,13 +154,16 @@ class Shared:
                 value = problem
             except Cut:
                 value = Unfinished()
+            except Halt as halt:
+                value, self.broken = Unfinished(), halt.problem
             except BaseException as problem:
                 value, self.broken = Unfinished(problem), problem
             self.done.append((call, value))
-            if not self.news.is_set():
-                self.news.set()
+            if self.news.empty():
+                self.news.put(None)
             # Waiting for the next one, it holds on to nothing.
             del call, value
+        self.hosts.discard(host)
 
 
 class Fan:
@@ -137,6 +177,9 @@ class Fan:
     :param calls: asked in the consumer's thread, for one at a time; asked again after its end when the consumer comes back.
     :param host: what performs their steps; ``None`` where each call is its own host.
     :param concurrency: 1 takes no thread.
+    :ivar done: calls and their results, to be taken.
+    :ivar open: how many calls were handed to threads and not taken.
+    :ivar returned: calls to be driven before all that is still to come. Whoever takes a call that was cut off puts it here.
     """
 
     def __init__(self, calls: Iterator[Any], host: Host | None, concurrency: int) -> None:
@@ -144,11 +187,13 @@ class Fan:
         self._host = host
         self._limit = concurrency
         self._shared = Shared()
-        # Handed to threads and not handed out again.
-        self._open = 0
+        # Threads do not go over a fork: this is the process that has them.
+        self._process = 0
         self._threads = 0
         self._failure: Exception | None = None
+        self.open = 0
         self.done = self._shared.done
+        self.returned: list[Any] = []
 
     def __iter__(self) -> Fan:
         return self
@@ -163,23 +208,20 @@ class Fan:
         # Statements between which no signal handler comes.
         found = self.done[0]
         del self.done[0]
-        self._open -= 1
+        self.open -= 1
         return found
-
-    def put_back(self, call: Any) -> None:
-        """Have *call* driven before all that is still to come."""
-        self._open += 1
-        self._shared.jobs.appendleft(call)
-        self._shared.tokens.put(True)
 
     def ready(self) -> bool:
         """Wait until there is something to take; ``False`` where nothing is left.
 
         :raises Exception: what *calls* raised.
+        :raises RuntimeError: in a process that was forked off from that of the threads.
         """
         shared = self._shared
+        if self._is_orphan:
+            raise RuntimeError("its threads are in the process that this one was forked off from; consume it there, or give the rest to another one here")
         try:
-            if shared.stop.is_set():
+            if shared.stopped:
                 self._resume()
             if self._limit == 1 and not self._threads:
                 return bool(self.done) or self._inline()
@@ -190,32 +232,47 @@ class Fan:
                         return self._end()
                     if not self._threads:
                         self._spawn()
-                    shared.news.clear()
+                    heard(shared.news)
                     if not self.done and shared.broken is None:
-                        shared.news.wait()
+                        shared.news.get()
             if shared.broken is not None:
-                problem, shared.broken = shared.broken, None
+                problem, shared.broken, shared.stopped = shared.broken, None, True
                 raise problem
-        except BaseException as problem:
-            if not isinstance(problem, Exception):
-                shared.stop.set()
+        except Exception:
+            raise
+        except BaseException:
+            # Before anything is called: there may be another interrupt.
+            shared.stopped = True
+            shared.stop()
             raise
         return True
 
     @property
     def _under_way(self) -> int:
-        return self._open - len(self.done)
+        return self.open - len(self.done)
+
+    @property
+    def _is_orphan(self) -> bool:
+        return self._process != 0 and self._process != os.getpid()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was interrupted or closed, and nobody came back."""
+        return self._shared.stopped
 
     def _pull(self) -> bool:
         """Give the threads one more call. Returns whether there was one."""
-        if self._open >= 2 * self._limit or self._failure is not None:
+        shared, returned = self._shared, self.returned
+        if self.open >= 2 * self._limit or (self._failure is not None and not returned):
             return False
-        shared = self._shared
         try:
             # No signal handler comes between the end of an iterator's step and the next statement, as it may after a call of next().
-            for call in self._calls:
-                self._open += 1
-                shared.jobs.append(call)
+            for call in returned or self._calls:
+                if returned:
+                    del returned[0]
+                self.open += 1
+                # From the left where it was begun before.
+                (shared.jobs.append if returned is None else shared.jobs.append)(call)
                 shared.tokens.put(True)
                 break
             else:
@@ -229,28 +286,31 @@ class Fan:
 
     def _spawn(self) -> None:
         shared = self._shared
-        host = ThreadHost(self._host, shared.stop)
-        shared.hosts.append(host)
+        host = ThreadHost(self._host, shared)
         # Of a daemon an exit of the program cuts off what nobody waits for any more.
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(shared.work, host), name="rpcretry fan", daemon=True)
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(shared.work, host, shared.tokens), name="rpcretry fan", daemon=True)
+        self._process = os.getpid()
+        shared.hosts.add(host)
         self._threads += 1
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as problem:
+            interrupt = problem.__context__
+            if interrupt is not None and not isinstance(interrupt, Exception):
+                # It came while threading waited for the thread to begin, whose lock then complained.
+                raise interrupt from None
             # The system gives no more: those that there are do the work.
             self._threads -= 1
-            shared.hosts.remove(host)
+            shared.hosts.discard(host)
             if not self._threads:
                 raise
 
     def _inline(self) -> bool:
         call: Any = None
-        jobs = self._shared.jobs
         try:
-            if jobs:
-                call = jobs[0]
-                del jobs[0]
-                self._open -= 1
+            if self.returned:
+                call = self.returned[0]
+                del self.returned[0]
             else:
                 for call in self._calls:  # noqa: B007
                     break
@@ -261,53 +321,64 @@ class Fan:
                 value = drive(call, self._host or call)
             except Exception as problem:
                 value = problem
-            self._open += 1
+            self.open += 1
             self.done.append((call, value))
         except BaseException as problem:
             if call is not None and not (self.done and self.done[-1][0] is call):
-                self._open += 1
+                self.open += 1
                 self.done.append((call, Unfinished(problem)))
+            if isinstance(problem, Halt):
+                raise problem.problem from None
             raise
         return True
 
     def _end(self) -> bool:
-        self._dismiss()
+        self.dismiss()
         if self._failure is not None:
             problem, self._failure = self._failure, None
             raise problem
         return False
 
-    def _dismiss(self) -> None:
+    def dismiss(self) -> None:
         """Let the threads go, each when it is free."""
-        for _ in range(self._threads):
+        while self._threads:
+            self._threads -= 1
             self._shared.tokens.put(False)
-        self._threads = 0
-        self._shared.hosts = [host for host in self._shared.hosts if host.call is not None]
 
     def _resume(self) -> None:
         shared = self._shared
-        shared.stop.clear()
+        # Other threads, with tokens of their own: an interrupt may have left more threads in the books than there are, or less tokens.
+        self.dismiss()
+        shared.tokens = SimpleQueue()
+        if isinstance(shared.broken, Exception):
+            # What halted it is to show itself again.
+            shared.broken = None
+        shared.stopped = False
         for _ in range(len(shared.jobs)):
             shared.tokens.put(True)
-            if self._threads < self._limit and self._limit > 1:
+            if self._threads < self._limit:
                 self._spawn()
 
     def close(self) -> None:
         """Begin nothing new, cut waits, and wait for what is in flight; its results are handed out when the consumer comes back."""
+        if self._is_orphan:
+            return
         shared = self._shared
-        shared.stop.set()
+        shared.stop()
         while self._under_way > len(shared.jobs):
-            shared.news.clear()
-            for host in shared.hosts:
+            heard(shared.news)
+            for host in tuple(shared.hosts):
                 call = host.call
                 parking = call.parking if call is not None else None
                 if parking is not None:
                     parking.wake()
             if self._under_way > len(shared.jobs):
-                shared.news.wait(WAKE_EVERY)
-        self._dismiss()
+                with contextlib.suppress(Empty):
+                    shared.news.get(timeout=WAKE_EVERY)
+        self.dismiss()
 
     def __del__(self) -> None:
-        # Nobody will take what they do.
-        self._shared.stop.set()
-        self._dismiss()
+        if not self._is_orphan:
+            # Nobody will take what they do.
+            self._shared.stop()
+            self.dismiss()
