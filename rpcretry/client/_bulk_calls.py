@@ -12,6 +12,7 @@ from ..bulk._calls import Place, Resumable
 from ..bulk._core import PARAMETERS, refuse_names
 from ..bulk._items import BulkItem
 from ..codec import Reader, encode_requests
+from ..drivers._fan_sync import Halt
 from ..drivers._sync import Host
 from ..messages import BatchRequest, Request, prepared
 from .batch_call import BatchCall, cut
@@ -22,6 +23,24 @@ from .ids import number_all
 from .options import CALL_OPTIONS, Options
 
 __all__ = ["ClientPlan", "bulk_of"]
+
+
+# How a backend of ours, which sent nothing, and how asyncio say that they are on another event loop than that of their connections.
+UNSENT = "bound to the event loop of its first call"
+LOST = (UNSENT, "Event loop is closed", "bound to a different event loop", "attached to a different loop")
+
+
+def refuse_loop(call: Resumable, problem: Exception) -> None:
+    """Where no call can be made on this event loop, leave the rest of the bulk alone.
+
+    :raises Halt: with *problem*.
+    """
+    if isinstance(problem, RuntimeError):
+        text = str(problem)
+        if any(words in text for words in LOST):
+            if UNSENT in text:
+                call.unsent()
+            raise Halt(problem)
 
 
 class BulkSingleCall(Resumable, SingleCall):
@@ -43,9 +62,13 @@ class BulkSingleCall(Resumable, SingleCall):
     def is_over(self) -> bool:
         return super().is_over() if self.members else hasattr(self, "_reply")
 
-    def result(self) -> list[BulkItem[Any, Any]]:
+    def failed(self, problem: Exception, now: float) -> Order:
+        refuse_loop(self, problem)
+        return SingleCall.failed(self, problem, now)
+
+    def ended(self) -> list[BulkItem[Any, Any]]:
         if self.members:
-            return Resumable.result(self)
+            return Resumable.ended(self)
         index, request = self.places[0]
         return [BulkItem(index, request, self._value, None, 1)]
 
@@ -70,14 +93,21 @@ class BulkBatchCall(Resumable, BatchCall):
     def is_over(self) -> bool:
         return super().is_over() if self.members else self._results is not None
 
-    def result(self) -> Any:
+    def failed(self, problem: Exception, now: float) -> Order:
+        refuse_loop(self, problem)
+        return BatchCall.failed(self, problem, now)
+
+    def ended(self) -> list[BulkItem[Any, Any]]:
         most = self._whole.most
         if most is not None:
             # What is too much for the server now is too much for it in a later batch.
             self.plan.most = most if self.plan.most is None else min(most, self.plan.most)
         if self.members or self._results is None:
-            return Resumable.result(self)
+            return Resumable.ended(self)
         return [BulkItem(index, request, result, None, 1) for (index, request), result in zip(self.places, self._results, strict=True)]
+
+    def result(self) -> Any:
+        return Resumable.result(self)
 
 
 class ClientPlan:

@@ -203,7 +203,8 @@ class Engine(Subject):
             member.due = longest
         if again:
             again = self._kept_whole(attempt, again)
-        self._release(attempt, outcomes, now)
+        # What went for its size alone says nothing about the server.
+        self._withdraw(attempt, now) if too_large else self._release(attempt, outcomes, now)
         if again:
             self._pending += again
             self._announce(again, now)
@@ -237,7 +238,6 @@ class Engine(Subject):
         before, member.outcome = member.outcome, outcome
         error, strategy = outcome.error, self.policy.strategy
         if too_large:
-            # No try of the strategy's: it failed for the size of the whole, and nothing was done.
             member.delivery = worse(member.delivery, Delivery.REJECTED)
             return SMALLER
         if error is not None:

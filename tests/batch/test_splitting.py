@@ -32,7 +32,7 @@ from rpcretry.retry import PeriodicBackoff
 from rpcretry.testing import http
 from rpcretry.transport import Exchange, Reply
 from tests.batch.batch_rig import batched
-from tests.support import Rig, Slow, both_drivers, fresh
+from tests.support import Recorder, Rig, Slow, both_drivers, fresh
 
 
 def answer(exchange: Exchange) -> Reply:
@@ -133,6 +133,20 @@ def test_halving_is_no_retry(driver: str) -> None:
     assert batch.results() == [0, 1, 2, 3]
     assert sizes(rig) == [4, 2, 1, 1, 1, 1]
     assert (budget.level, breaker.state.value) == (1, "closed")
+
+
+@both_drivers
+def test_halving_says_nothing_about_the_server(driver: str) -> None:
+    """Also where the server says it by a status that means trouble otherwise."""
+    layer, breaker = Recorder(), CircuitBreaker(failure_threshold=1)
+
+    def overloaded(exchange: Exchange) -> Reply:
+        return Reply(b'{"jsonrpc":"2.0","id":null,"error":{"code":-32005,"message":"batch size limit exceeded"}}', 503)
+
+    rig = Rig(driver, *[at_most(2, overloaded)] * 9, layers=[layer, breaker], split_on={-32005})
+    assert batched(rig, numbers(4))[0].results() == [0, 1, 2, 3]
+    assert [what.split(".")[1] for what in layer.log] == ["admit", "abandon", "admit", "settle", "admit", "settle"]
+    assert breaker.stats.failed == 0
 
 
 @both_drivers
