@@ -369,5 +369,7 @@ class AsyncBatch(BatchCore):
             results: dict[Any, Any] = {}
             try:
                 await drive_all(plan.calls, self._host, plan.concurrency, results)
-            finally:
-                self._finish(plan.calls, results)
+            except BaseException:
+                self._keep(plan.calls, results)
+                raise
+            self._finish(plan.calls, results)

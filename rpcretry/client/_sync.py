@@ -340,5 +340,7 @@ class Batch(BatchCore):
             results: dict[Any, Any] = {}
             try:
                 drive_all(plan.calls, self._host, plan.concurrency, results)
-            finally:
-                self._finish(plan.calls, results)
+            except BaseException:
+                self._keep(plan.calls, results)
+                raise
+            self._finish(plan.calls, results)

@@ -202,29 +202,29 @@ class BatchCore:
         self._why, self._delivery = "sending the batch was cut off, and the server may have executed its requests", Delivery.MAYBE_EXECUTED
         return plan
 
-    def _finish(self, calls: Sequence[BatchCall], found: dict[Any, Any]) -> None:
-        """Take what came of *calls*; not all where sending was cut off. Raises the failure of the batch as a whole."""
+    def _keep(self, calls: Sequence[BatchCall], found: dict[Any, Any]) -> None:
+        """Take what came of *calls*, which is not all where sending was cut off: the others say what may have become of them."""
         results = found.copy()
         # Tracebacks hold the frame that it comes from.
         found.clear()
         answers = [results[call] for call in calls if isinstance(results.get(call), Answers)]
         if not answers:
             return
-        if len(answers) < len(calls):
-            # What was answered before stays, and the others say what may have become of them.
-            self._outcomes = [each for call in calls for each in self._left(call, results.get(call))]
-            return
         self._answers = answers
-        if all(part.results is not None for part in answers):
+        if all(part.results is not None for part in answers) and len(answers) == len(calls):
             first = answers[0].results
             self._results = first if len(answers) == 1 else [result for part in answers for result in part.results or ()]
             return
-        self._outcomes = [each for part in answers for each in part.each()]
+        self._outcomes = [each for call in calls for each in self._left(call, results.get(call))]
         for outcome, _ in self._outcomes:
             if outcome.error is not None:
                 # Its traceback holds frames that hold this batch. What is raised is a copy in any case.
                 outcome.error.__traceback__ = None
-        problem = reason_for_all(answers)
+
+    def _finish(self, calls: Sequence[BatchCall], found: dict[Any, Any]) -> None:
+        """Take what came of all *calls*. Raises the failure of the batch as a whole."""
+        self._keep(calls, found)
+        problem = reason_for_all(self._answers) if self._results is None else None
         if problem is not None:
             raise fresh(problem)
 

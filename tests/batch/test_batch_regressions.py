@@ -222,6 +222,16 @@ def test_an_interrupt_leaves_the_answers_that_were_there(driver: str, concurrenc
     assert handles[0] in batch.succeeded
 
 
+def test_an_interrupt_at_the_end_is_not_hidden_by_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rpcretry.drivers._sync.in_order", interrupted)
+    batch, problem = opened(Rig("sync", fresh(ConnectError("down"))), four)
+    assert isinstance(problem, KeyboardInterrupt)
+    assert all(isinstance(handle.error, ConnectError) for handle in batch)
+
+
 def test_leaving_twice_sends_once() -> None:
     rig = Rig("sync", result(1))
     batch = rig.client.batch()
