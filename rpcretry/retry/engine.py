@@ -203,8 +203,7 @@ class Engine(Subject):
             member.due = longest
         if again:
             again = self._kept_whole(attempt, again)
-        # What went for its size alone says nothing about the server.
-        self._withdraw(attempt, now) if too_large else self._release(attempt, outcomes, now)
+        self._release(attempt, outcomes, now)
         if again:
             self._pending += again
             self._announce(again, now)
