@@ -48,29 +48,38 @@ class AsyncBulk(BulkCore[RequestT, ResultT]):
         """
         if not self._items or self._reporter is not None:
             await self._advance()
+            if not self._items:
+                raise StopAsyncIteration
         return self._hand_out()
 
     async def _advance(self) -> None:
-        """Wait for items."""
+        """Wait for items; at the end there are none."""
         fan = self._fan
         try:
             self._begin()
             while not self._items:
                 if not await fan.ready():
                     self._conclude()
-                    raise StopAsyncIteration
+                    return
                 self._unpack()
             self._tick()
-        except StopAsyncIteration:
-            raise
-        except BaseException:
+        except BaseException as problem:
             # What was in flight has been cut off.
             self._pause()
+            self._never_an_end(problem)
             raise
 
     def _unpack(self) -> None:
-        call, value = self._fan.take()
-        self._items = self._received(call, value, self._fan.put_back)
+        # Taken only once its items are here.
+        fan = self._fan
+        call, value = fan.done[0]
+        items, rest = self._received(call, value)
+        # Statements between which no signal handler comes.
+        del fan.done[0]
+        self._items = items
+        if rest is not None:
+            call.members = rest
+            fan.returned.appendleft(call)
 
     async def run(self) -> BulkResult[RequestT, ResultT]:
         """Consume all that is left, and return everything that was collected.
@@ -94,7 +103,9 @@ class AsyncBulk(BulkCore[RequestT, ResultT]):
                 if not self._items:
                     self._unpack()
                 else:
-                    self._keep(self._hand_out())
+                    # No call of our own comes between: at its beginning another interrupt would lose the item.
+                    item = self._hand_out()
+                    (well if item.error is None else failed).append(item)
             raise
         return self._finished()
 

@@ -22,7 +22,7 @@ Place: TypeAlias = tuple[int, Any]
 DRIVERS = drive.__code__.co_filename.removesuffix("_sync.py")
 
 
-CUT = Stop("cut off")
+CUT, CONCLUDED = Stop("cut off"), Stop("concluded")
 
 
 class Refusal:
@@ -46,8 +46,8 @@ class Refusal:
     def result(self) -> list[BulkItem[Any, Any]]:
         return self._items
 
-    def divided(self) -> tuple[list[BulkItem[Any, Any]], bool]:
-        return self._items, False
+    def divided(self) -> tuple[list[BulkItem[Any, Any]], None]:
+        return self._items, None
 
     def failed_with(self, problem: Exception) -> list[BulkItem[Any, Any]]:
         return self._items
@@ -102,33 +102,51 @@ class Resumable(Engine):
                 self._pending.append(member)
         self.cut_at = now  # type: ignore[misc]
 
-    def divided(self) -> tuple[list[BulkItem[Any, Any]], bool]:
-        """After a cut: the items of those that are over, and whether something is left to go on with."""
+    def divided(self) -> tuple[list[BulkItem[Any, Any]], Sequence[Member] | None]:
+        """After a cut: the items of those that are over, and the members that go on; ``None`` where none do.
+
+        An interrupt may come before they are stored, and then it is asked again.
+        """
         if self.cut_at is None:
             if not hasattr(self, "started"):
-                return [], True
+                return [], ()
             # An interrupt came between its end and whoever wanted its result.
-            return self.result() if self.is_over() else self.failed_with(cut_off(self.operation)), False
+            return self.ended() if self.is_over() else self.failed_with(cut_off(self.operation)), None
         left = set(self._pending)
         over = [member for member in self.members if member not in left]
         if left or any(member.verdict == CUT for member in over):
             # They end without the conclusion that is drawn when all have.
             for member in over:
-                if member.outcome is not None and isinstance(member.verdict, Stop) and member.verdict != CUT:
+                verdict, outcome = member.verdict, member.outcome
+                if outcome is not None and isinstance(verdict, Stop) and verdict not in (CUT, CONCLUDED):
                     elapsed = self.cut_at - self.started
-                    member.outcome.error = give_up(self.operation, self.policy.strategy, member, member.outcome.error, member.verdict.reason, elapsed)
-        self.members = self._pending
-        return self.items_of(over), bool(left)
+                    error = give_up(self.operation, self.policy.strategy, member, outcome.error, verdict.reason, elapsed)
+                    # Statements between which no signal handler comes: it is drawn once.
+                    outcome.error = error
+                    member.verdict = CONCLUDED
+        return self.items_of(over), self._pending or None
 
     def is_over(self) -> bool:
         """Whether its result can be asked for."""
         return bool(self.members) and all(isinstance(member.verdict, Stop) for member in self.members)
 
+    def ended(self) -> list[BulkItem[Any, Any]]:
+        """Its items."""
+        return self.items_of(self.members)
+
     def result(self) -> list[BulkItem[Any, Any]]:
         """Its items. It lets go of its outcomes, when they are made."""
-        items = self.items_of(self.members)
+        items = self.ended()
         self.members = ()
         return items
+
+    def unsent(self) -> None:
+        """The attempt that is under way has turned out not to have been sent. To be abandoned after that."""
+        attempt = self._attempt or self._catch_up()
+        attempt.sent = False
+        self.number -= 1
+        for member in attempt.members:
+            member.tries -= 1
 
     def items_of(self, members: Iterable[Member]) -> list[BulkItem[Any, Any]]:
         """The items of members that are over."""

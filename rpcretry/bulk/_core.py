@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from .._check import count, number, refuse_unknown
@@ -82,6 +82,8 @@ class BulkCore(Generic[RequestT, ResultT]):
         self._began = self._ended = math.nan
         self._reported = -math.inf
         self._concluded = False
+        # Whether it is being asked for its next item.
+        self._busy = False
         self._items: Items = []
         self._retries = 0
         self._succeeded = 0
@@ -127,19 +129,19 @@ class BulkCore(Generic[RequestT, ResultT]):
         if math.isnan(self._began):
             self._began = self._clock()
 
-    def _received(self, call: Any, value: Any, put_back: Callable[[Any], None]) -> Items:
-        """The items of a call that has ended."""
+    def _received(self, call: Any, value: Any) -> tuple[Items, Any]:
+        """The items of a call that has ended, and its members that go on, or ``None``. Changes nothing: after an interrupt it is asked again."""
         if not isinstance(value, Exception):
-            items: Items = value
-            return items
+            return value, None
         if not isinstance(value, Unfinished):
-            failed: Items = call.failed_with(value)
-            return failed
-        over, more = call.divided()
-        if more:
-            put_back(call)
-        ended: Items = over
-        return ended
+            return call.failed_with(value), None
+        divided: tuple[Items, Any] = call.divided()
+        return divided
+
+    def _never_an_end(self, problem: BaseException) -> None:
+        """What raises these by mistake must not end the loop over the bulk as if all were done."""
+        if isinstance(problem, (StopIteration, StopAsyncIteration)):
+            raise RuntimeError(f"{type(problem).__name__} was raised where it ends nothing, by the source or what it gave; items may be missing") from problem
 
     def _hand_out(self) -> BulkItem[RequestT, ResultT]:
         # Statements between which no signal handler comes.
@@ -152,9 +154,6 @@ class BulkCore(Generic[RequestT, ResultT]):
         if item.attempts > 1:
             self._retries += item.attempts - 1
         return item
-
-    def _keep(self, item: BulkItem[Any, Any]) -> None:
-        (self._kept_well if item.error is None else self._kept_failed).append(item)
 
     # --- telling ---
 

@@ -58,7 +58,14 @@ class CallsCore:
         """Find the last element its place. Interrupted before the end, it does so again; at the end no signal handler comes between."""
         element, plan = self._raw[0], self._plan
         place = (self.count, element)
-        problem = plan.check(element)
+        if len(self._gathered) >= self._size:
+            # An interrupt came between the last one of a batch and the batch.
+            self._flush()
+        try:
+            problem = plan.check(element)
+        except Exception as broken:
+            # Its __repr__ is.
+            problem = broken
         if problem is None and self._size > 1:
             identity = plan.identity(element)
             if identity in self._identities:
@@ -78,10 +85,10 @@ class CallsCore:
 
     def _flush(self) -> None:
         """Make a batch of what was gathered."""
-        self._identities.clear()
         if self._gathered:
-            made = self._made(self._gathered)
-            self._gathered = []
+            made, none = self._made(self._gathered), set[Any]()
+            # Statements between which no signal handler comes.
+            self._gathered, self._identities = [], none
             self._front.extend(made)
 
     def _made(self, places: list[Place]) -> Sequence[Any]:
@@ -126,6 +133,11 @@ class CallsCore:
 
     def _raised(self, problem: BaseException) -> None:
         """The source raised. Raises that, unless something is to be sent before."""
+        if isinstance(problem, (StopIteration, StopAsyncIteration)):
+            # Raised again, it would be taken for the end.
+            wrong = RuntimeError(f"the source raised {type(problem).__name__}, which ends it only where it is an iterator of that kind; return instead")
+            wrong.__cause__ = problem
+            problem = wrong
         if not self._raw:
             self._broken = problem
         if not self._gathered or not isinstance(problem, Exception):
@@ -176,7 +188,9 @@ class AsyncCalls(CallsCore, AsyncIterator[Any]):
         while not self._front:
             if not self._next_is_here() and not await self._ask() and self._over():
                 raise StopAsyncIteration
-        return self._front.popleft()
+        call = self._front[0]
+        del self._front[0]
+        return call
 
     async def _ask(self) -> bool:
         if self.count and self._broken is None and getattr(self._source, "ag_frame", self) is None:

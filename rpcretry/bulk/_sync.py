@@ -47,37 +47,49 @@ class Bulk(BulkCore[RequestT, ResultT]):
         """
         if not self._items or self._reporter is not None:
             self._advance()
+            if not self._items:
+                raise StopIteration
         return self._hand_out()
 
     def _advance(self) -> None:
-        """Wait for items."""
+        """Wait for items; at the end there are none."""
+        if self._busy:
+            raise RuntimeError("this bulk is asked for its next item while it is being asked, by its progress callback, its source, a call or another thread")
         fan = self._fan
         try:
+            self._busy = True
             self._begin()
             while not self._items:
                 if not fan.ready():
                     self._conclude()
-                    raise StopIteration
+                    return
                 self._unpack()
             self._tick()
-        except StopIteration:
-            raise
-        except Exception:
+        except Exception as problem:
             # From the source: nothing is under way.
             self._pause()
+            self._never_an_end(problem)
             raise
         except BaseException:
             # What is in flight is waited for; another Ctrl-C ends that.
             fan.close()
             self._pause()
             raise
+        finally:
+            self._busy = False
 
     def _unpack(self) -> None:
         # Taken only once its items are here.
-        call, value = self._fan.done[0]
-        items = self._received(call, value, self._fan.put_back)
-        self._fan.take()
+        fan = self._fan
+        call, value = fan.done[0]
+        items, rest = self._received(call, value)
+        # Statements between which no signal handler comes.
+        del fan.done[0]
+        fan.open -= 1
         self._items = items
+        if rest is not None:
+            call.members = rest
+            fan.returned.append(call)
 
     def run(self) -> BulkResult[RequestT, ResultT]:
         """Consume all that is left, and return everything that was collected.
@@ -102,7 +114,9 @@ class Bulk(BulkCore[RequestT, ResultT]):
                 if not self._items:
                     self._unpack()
                 else:
-                    self._keep(self._hand_out())
+                    # No call of our own comes between: at its beginning another interrupt would lose the item.
+                    item = self._hand_out()
+                    (well if item.error is None else failed).append(item)
             raise
         return self._finished()
 
@@ -116,5 +130,10 @@ class Bulk(BulkCore[RequestT, ResultT]):
     def __enter__(self: BulkT) -> BulkT:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception) or not self._fan.is_stopped:
+            self.close()
+            return
+        # After an interrupt it was waited for what is in flight, unless another one ended that.
+        self._fan.dismiss()
+        self._pause()

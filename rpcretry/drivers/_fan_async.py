@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from ._async import drive
-from ._fan_sync import Unfinished
+from ._fan_sync import Halt, Unfinished
 from ._sync import Host
 
 __all__ = ["AsyncFan"]
@@ -68,7 +68,9 @@ class Shared:
         """There is something new for the consumer."""
         waiter = self.waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            # A signal handler, as that of asyncio.run for Ctrl-C, may cancel it in between.
+            with contextlib.suppress(asyncio.InvalidStateError):
+                waiter.set_result(None)
 
     async def work(self) -> None:
         """What each task does."""
@@ -76,11 +78,14 @@ class Shared:
         self.starting = None
         try:
             while self.is_open:
+                # Statements between which no signal handler comes, as it may after a call of popleft() or next().
                 if self.jobs:
-                    call = self.jobs.popleft()
+                    call = self.jobs[0]
+                    del self.jobs[0]
                 elif isinstance(self.calls, Iterator):
-                    call = next(self.calls, None)
-                    if call is None:
+                    for call in self.calls:  # noqa: B007
+                        break
+                    else:
                         self.ended = True
                         break
                 else:
@@ -100,11 +105,14 @@ class Shared:
             # By the fan, or by the end of the loop. Also one that the call's own code raised: the others go on.
             if call is not None:
                 self.done.append((call, Unfinished(None if task is None or task.cancelling() else problem)))
+        except Halt as halt:
+            self.done.append((call, Unfinished()))
+            self.broken, self.stop = halt.problem, True
         except Exception as problem:
             # It comes from the source.
             self.failure = problem
         except BaseException as problem:
-            if call is not None:
+            if call is not None and not (self.done and self.done[-1][0] is call):
                 self.done.append((call, Unfinished(problem)))
             self.broken = problem
 
@@ -136,11 +144,14 @@ class AsyncFan:
 
     :param calls: asked for one at a time.
     :param host: what performs their steps; ``None`` where each call is its own host.
+    :ivar done: calls and their results, to be taken.
+    :ivar returned: calls to be driven before all that is still to come. Whoever takes a call that was cut off puts it here.
     """
 
     def __init__(self, calls: Iterator[Any] | AsyncIterator[Any], host: Host | None, concurrency: int) -> None:
         self._shared = Shared(calls, host, concurrency)
         self.done = self._shared.done
+        self.returned = self._shared.jobs
 
     def __aiter__(self) -> AsyncFan:
         return self
@@ -152,11 +163,9 @@ class AsyncFan:
 
     def take(self) -> tuple[Any, Any]:
         """What is ready."""
-        return self.done.popleft()
-
-    def put_back(self, call: Any) -> None:
-        """Have *call* driven before all that is still to come."""
-        self._shared.jobs.appendleft(call)
+        found = self.done[0]
+        del self.done[0]
+        return found
 
     async def ready(self) -> bool:
         """Wait until there is something to take; ``False`` where nothing is left.
@@ -164,6 +173,8 @@ class AsyncFan:
         :raises Exception: what *calls* raised.
         """
         shared = self._shared
+        if asyncio.current_task() in shared.tasks:
+            raise RuntimeError("a source, or what is called, asks for the next one of those that it is a part of, and would wait for itself")
         if shared.waiter is not None:
             raise RuntimeError("two tasks ask for the next one at the same time; let one of them consume")
         loop = asyncio.get_running_loop()
@@ -173,6 +184,9 @@ class AsyncFan:
             shared.loop = loop
         if shared.stop:
             shared.stop = shared.ended = False
+            if isinstance(shared.broken, Exception):
+                # What halted it is to show itself again.
+                shared.broken = None
         while not self.done and shared.broken is None:
             shared.grow()
             if not shared.tasks:

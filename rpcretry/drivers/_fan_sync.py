@@ -83,7 +83,7 @@ class ThreadHost:
     def sleep(self, seconds: float) -> Any:
         sleep = (self._host or self.call).sleep
         if sleep is time.sleep:
-            heard(self.bell)
+            hush(self.bell)
             if self._shared.stopped or heard(self.bell, min(seconds, threading.TIMEOUT_MAX)):
                 raise Cut
             return None
@@ -93,15 +93,20 @@ class ThreadHost:
         return waited
 
 
-def heard(queue: SimpleQueue[None], timeout: float = 0.0) -> bool:
-    """Whether it was rung, or is within *timeout* seconds. It is empty afterwards."""
+def heard(bell: SimpleQueue[None], timeout: float) -> bool:
+    """Whether it is rung within *timeout* seconds."""
     try:
-        queue.get(timeout=timeout)
-        while True:
-            queue.get_nowait()
-            timeout = -1.0
+        bell.get(timeout=timeout)
     except Empty:
-        return timeout < 0
+        return False
+    return True
+
+
+def hush(bell: SimpleQueue[None]) -> None:
+    """Forget that it was rung."""
+    with contextlib.suppress(Empty):
+        while True:
+            bell.get_nowait()
 
 
 class Shared:
@@ -187,6 +192,8 @@ class Fan:
         self._host = host
         self._limit = concurrency
         self._shared = Shared()
+        # The call that is driven without a thread.
+        self._current: Any = None
         # Threads do not go over a fork: this is the process that has them.
         self._process = 0
         self._threads = 0
@@ -232,7 +239,7 @@ class Fan:
                         return self._end()
                     if not self._threads:
                         self._spawn()
-                    heard(shared.news)
+                    hush(shared.news)
                     if not self.done and shared.broken is None:
                         shared.news.get()
             if shared.broken is not None:
@@ -268,11 +275,12 @@ class Fan:
         try:
             # No signal handler comes between the end of an iterator's step and the next statement, as it may after a call of next().
             for call in returned or self._calls:
+                self.open += 1
                 if returned:
                     del returned[0]
-                self.open += 1
-                # From the left where it was begun before.
-                (shared.jobs.append if returned is None else shared.jobs.append)(call)
+                    shared.jobs.appendleft(call)
+                else:
+                    shared.jobs.append(call)
                 shared.tokens.put(True)
                 break
             else:
@@ -306,28 +314,37 @@ class Fan:
                 raise
 
     def _inline(self) -> bool:
-        call: Any = None
+        value: Any = None
         try:
-            if self.returned:
-                call = self.returned[0]
-                del self.returned[0]
+            if self._current is not None:
+                # Struck again before it was among the done.
+                value = Unfinished()
             else:
-                for call in self._calls:  # noqa: B007
-                    break
+                if self.returned:
+                    self._current = self.returned[0]
+                    del self.returned[0]
                 else:
-                    return False
-            value: Any
-            try:
-                value = drive(call, self._host or call)
-            except Exception as problem:
-                value = problem
-            self.open += 1
-            self.done.append((call, value))
+                    for call in self._calls:
+                        self._current = call
+                        break
+                    else:
+                        return False
+                try:
+                    value = drive(self._current, self._host or self._current)
+                except Exception as problem:
+                    value = problem
+            # In both places statements between which no signal handler comes.
+            ended = (self._current, value)
+            self._current, self.open = None, self.open + 1
+            self.done.append(ended)
         except BaseException as problem:
-            if call is not None and not (self.done and self.done[-1][0] is call):
-                self.open += 1
-                self.done.append((call, Unfinished(problem)))
-            if isinstance(problem, Halt):
+            if self._current is not None:
+                ended = (self._current, Unfinished(problem))
+                self._current, self.open = None, self.open + 1
+                self.done.append(ended)
+                # The interrupt in it holds this frame.
+                del ended
+            if type(problem) is Halt:
                 raise problem.problem from None
             raise
         return True
@@ -366,15 +383,14 @@ class Fan:
         shared = self._shared
         shared.stop()
         while self._under_way > len(shared.jobs):
-            heard(shared.news)
+            hush(shared.news)
             for host in tuple(shared.hosts):
                 call = host.call
                 parking = call.parking if call is not None else None
                 if parking is not None:
                     parking.wake()
             if self._under_way > len(shared.jobs):
-                with contextlib.suppress(Empty):
-                    shared.news.get(timeout=WAKE_EVERY)
+                heard(shared.news, WAKE_EVERY)
         self.dismiss()
 
     def __del__(self) -> None:

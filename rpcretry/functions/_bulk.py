@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -115,6 +116,8 @@ def bulk(
     """
     if isinstance(function, Iterable) and callable(items):
         raise TypeError("bulk takes the function first, and then the items")
+    if not callable(function) and not inspect.isawaitable(function):
+        raise TypeError(f"bulk: function must be callable, got {type(function).__name__} {function!r:.60}; write bulk(function, items)")
     check_function(function)
     if options.keys() - RetryOptions.__annotations__.keys():
         refuse_names("bulk", options, ["concurrency", "partial_success_threshold", "progress", *RetryOptions.__annotations__], SYNONYMS)

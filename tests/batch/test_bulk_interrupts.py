@@ -95,12 +95,13 @@ class Striker:
     a profiler come at the same points.
     """
 
-    def __init__(self, chosen: int) -> None:
+    def __init__(self, chosen: int, *within: str) -> None:
         self.left = chosen
+        self.within = within or PACKAGE
         self.struck = ""
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> None:
-        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(PACKAGE):
+        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(self.within):
             return
         self.left -= 1
         if self.left == 0:
@@ -141,12 +142,62 @@ def test_an_interrupt_at_every_point_loses_nothing_and_repeats_nothing(concurren
             items += taken(bulk)
         try:
             check(items, backend, 5)
+            assert max(map(len, backend.seen)) <= batch_size
         except AssertionError as problem:
             raise AssertionError(f"struck at {striker.struck}: {items} {backend.seen}") from problem
         if not striker.struck:
             break
         places += 1
     assert places > 60
+
+
+@pytest.fixture
+def _no_collection() -> Iterator[None]:
+    """What is struck while the collector ends it goes nowhere."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection")
+@pytest.mark.parametrize("where", ["backoff", "progress", "threads"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_second_interrupt_at_every_point_after_the_first(where: str, batch_size: int) -> None:
+    for chosen in itertools.count(1):
+        # An Event that is struck in its own code keeps its lock, and whoever waits there does so for ever.
+        striker, left = Striker(chosen, PACKAGE, threading.__file__), [1]
+
+        def strike(place: str, striker: Striker = striker, left: list[int] = left) -> None:
+            if left and place == where.replace("threads", "progress"):
+                left.pop()
+                sys.setprofile(striker)
+                raise KeyboardInterrupt
+
+        backend = Backend(lambda number, time: {"code": 2001, "message": ""} if number in (1, 3) and time == 1 else number * 10)
+        strategy = RetryStrategy(codes={2001}, backoff=lambda: iter([0.005, 0.0]))
+        sleep = time.sleep if where == "threads" else lambda seconds: strike("backoff")
+        client = Client(backend, retry_strategy=strategy, sleep=sleep, timeout=None)
+        bulk = client.bulk(
+            iter(list(requests(7))),
+            concurrency=3 if where == "threads" else 1,
+            batch_size=batch_size,
+            partial_success_threshold=0,
+            progress=lambda progress: strike("progress"),
+        )
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                bulk.run()
+        finally:
+            sys.setprofile(None)
+        bulk.run()
+        try:
+            check(bulk.collected.items, backend, 7)
+            assert max(map(len, backend.seen)) <= batch_size
+        except AssertionError as problem:
+            raise AssertionError(f"struck at {striker.struck}: {bulk.collected.items} {backend.seen}") from problem
+        if not striker.struck:
+            break
+    assert chosen > (3 if where == "progress" else 10)
 
 
 # --- where it comes from ---
@@ -262,9 +313,9 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_cuts_what_waits() -> None:
     assert bulk.collected.failed == []
     assert gone()
 
-    calls = bulk._fan._shared.jobs
-    assert [call.places[0][0] for call in list(calls)[:2]] == [4, 3] or [call.places[0][0] for call in list(calls)[:2]] == [3, 4]
-    for call in list(calls)[:2]:
+    calls = bulk._fan.returned
+    assert sorted(call.places[0][0] for call in calls) == [3, 4]
+    for call in calls:
         # Their hour is over, as far as this test goes.
         call._pending[0].due = 0.0
     result = bulk.run()
@@ -287,6 +338,44 @@ def test_the_second_ctrl_c_ends_the_wait() -> None:
     release.set()
     assert bulk.run().results() == [number * 10 for number in range(10)]
     assert max(backend.times.values()) == 1
+
+
+@both_ways
+def test_two_of_them_leave_the_with_block(concurrency: int) -> None:
+    release = threading.Event()
+    backend = Backend(hold=lambda number: number == 3 and release.wait(10))
+    begun = time.monotonic()
+    presser = press_when(lambda: 3 in backend.times, presses=2)
+    with pytest.raises(KeyboardInterrupt), Client(backend).bulk(requests(10), concurrency=concurrency) as bulk:
+        try:
+            bulk.run()
+        except KeyboardInterrupt:
+            if concurrency == 1:
+                # Nothing is in flight any more, and the second one comes right here.
+                time.sleep(5)
+            raise
+    assert time.monotonic() - begun < 4
+    presser.join()
+    release.set()
+    assert gone()
+
+
+def test_one_of_them_outside_of_the_loop_waits_for_what_is_in_flight() -> None:
+    begun = threading.Event()
+
+    def hold(number: int) -> None:
+        if number == 0:
+            begun.wait(5)
+        else:
+            begun.set()
+            time.sleep(0.03)
+
+    backend = Backend(hold=hold)
+    with pytest.raises(KeyboardInterrupt), Client(backend).bulk(requests(10), concurrency=3) as bulk:
+        assert next(bulk).index == 0
+        raise KeyboardInterrupt
+    assert bulk._fan.done
+    assert all(not isinstance(value, Exception) for _, value in bulk._fan.done)
 
 
 def test_a_call_that_waits_in_a_queue_is_cut() -> None:
@@ -385,6 +474,27 @@ def test_without_any_thread_it_says_so_and_goes_on_when_there_are_some(monkeypat
             with pytest.raises(RuntimeError, match="can't start"):
                 bulk.run()
     assert bulk.run().results() == [number * 10 for number in range(20)]
+
+
+def test_an_interrupt_while_a_thread_begins_is_one_though_the_lock_of_threading_complains(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, struck = threading.Thread.start, []
+
+    def strike(thread: threading.Thread) -> None:
+        start(thread)
+        if not struck:
+            struck.append(thread)
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise RuntimeError("release unlocked lock")
+
+    backend = Backend()
+    bulk = Client(backend).bulk(requests(20), concurrency=4)
+    monkeypatch.setattr(threading.Thread, "start", strike)
+    with pytest.raises(KeyboardInterrupt):
+        bulk.run()
+    assert bulk.run().results() == [number * 10 for number in range(20)]
+    assert max(backend.times.values()) == 1
 
 
 def test_virtual_time_passes_in_threads_too() -> None:

@@ -194,7 +194,7 @@ def test_a_wait_is_cut_and_gone_on_with() -> None:
     stream = bulk(function, range(3), concurrency=3, base_delay=3_600, max_delay=3_600, jitter=None, partial_success_threshold=0)
 
     def waiting() -> bool:
-        calls = [host.call for host in stream._fan._shared.hosts]
+        calls = [host.call for host in tuple(stream._fan._shared.hosts)]
         return any(call is not None and call.members and call.members[0].request is None and getattr(call, "_pending", None) for call in calls)
 
     begun = time.monotonic()
@@ -206,7 +206,7 @@ def test_a_wait_is_cut_and_gone_on_with() -> None:
     assert (failed.index, failed.attempts) == (2, 1)
     assert isinstance(failed.error, TransportError)
     assert failed.error.delivery is Delivery.MAYBE_EXECUTED
-    (call,) = stream._fan._shared.jobs
+    (call,) = stream._fan.returned
     call._pending[0].due = 0.0
     result = stream.run()
     assert [(item.index, item.attempts) for item in result.items] == [(0, 1), (1, 2), (2, 1)]
@@ -239,7 +239,7 @@ def test_an_awaitable_out_of_a_plain_function_is_a_failure() -> None:
         (abs, [1], {"timeout": 3}, "timeout cannot hold"),
         (abs, 1, {}, "items must be an iterable"),
         ([1], abs, {}, "the function first"),
-        (5, [1], {}, "got int"),
+        (5, [1], {}, "bulk: function must be callable, got int 5; write bulk"),
         (abs, [1], {"concurrency": 0}, "at least 1"),
     ],
 )
