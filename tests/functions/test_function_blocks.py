@@ -411,9 +411,9 @@ def test_an_end_of_the_wait_between_blocks_from_outside_leaks_nothing(driver: st
         with no_collector():
             if driver == "sync":
                 with pytest.raises(KeyboardInterrupt):
-                    sync_body(retrying(layers=layers, sleep=stop), kept)
+                    sync_body(retrying(layers=layers, sleep=stop, jitter=False), kept)
             else:
-                asyncio.run(cancelled(retrying(layers=layers, sleep=astop), kept))
+                asyncio.run(cancelled(retrying(layers=layers, sleep=astop, jitter=False), kept))
             assert kept[-1]() is None or layers, "the frame of the failure before is still alive"
     assert len(kept) == 2
     assert layer.log == ["layer.admit", "layer.judge", "layer.settle"]

@@ -276,13 +276,13 @@ def test_the_quick_way_makes_no_members_and_no_attempt(driver: str, options: dic
     rig = Rig(driver, result(1), lost, **options)
     made: list[str] = []
 
-    plain = Engine._new_attempt
+    plain = Engine._attempt_of
 
     def noted(engine: Any, *args: Any) -> Any:
         made.append("attempt")
         return plain(engine, *args)
 
-    monkeypatch.setattr(Engine, "_new_attempt", noted)
+    monkeypatch.setattr(Engine, "_attempt_of", noted)
     assert rig.call("m") == 1
     assert made == ([] if quick else ["attempt"])
     # A failure catches up.
