@@ -91,11 +91,13 @@ class Engine(Subject):
         """Admit the first attempt."""
         self.number, ends_by = 0, self.open(now)
         self.members = members = self.make_members()
-        ready = self.portion(members)
-        self._pending: list[Member] = members[len(ready) :]
-        for member in self._pending:
-            member.due = now
-        return self._admit(self._new_attempt(1, ready, ends_by), now, 0)
+        self._pending: list[Member] = []
+        if len(members) > 1:
+            members = self.portion(members)
+            self._pending = list(self.members[len(members) :])
+            for member in self._pending:
+                member.due = now
+        return self._admit(self._new_attempt(1, members, ends_by), now, 0)
 
     def _catch_up(self) -> Attempt:
         # The quick way made no records. It was sent, and an interrupt is to find that: they are there all at once, or not at all.
@@ -109,9 +111,8 @@ class Engine(Subject):
         return attempt
 
     def _new_attempt(self, number: int, members: list[Member], ends_by: float) -> Attempt:
-        self._asked = 0
-        self._attempt = attempt = self._attempt_of(number, members, ends_by)
-        return attempt
+        self._asked, self._attempt = 0, self._attempt_of(number, members, ends_by)
+        return self._attempt
 
     def _attempt_of(self, number: int, members: list[Member], ends_by: float) -> Attempt:
         policy = self.policy
