@@ -89,7 +89,6 @@ class Resumable(Engine):
             if not hasattr(self, "started") or self.is_over():
                 return
             attempt = self._catch_up()
-            attempt.sent = True
         in_flight = set(attempt.members) if attempt is not None and attempt.sent else set()
         if attempt is not None:
             self._withdraw(attempt, now)

@@ -18,7 +18,6 @@ from ..messages import BatchRequest, Request, prepared
 from .batch_call import BatchCall, cut
 from .call import Order, SingleCall
 from .core import ClientCore
-from .core import _keyed as keyed
 from .ids import number_all
 from .options import CALL_OPTIONS, Options
 
@@ -79,7 +78,7 @@ class BulkBatchCall(Resumable, BatchCall):
     __slots__ = ("cut_at", "places", "plan")
 
     def __init__(self, plan: ClientPlan, requests: Requests, body: bytes, places: Sequence[Place]) -> None:
-        super().__init__(plan.options, plan.shared.reader, requests, None, body)
+        super().__init__(plan.options, plan.shared.reader, requests, body)
         self.plan = plan
         self.places = places
         self.cut_at = None
@@ -147,7 +146,7 @@ class ClientPlan:
             request: Request = places[0][1]
             if request._id is UNSET:
                 request = prepared(request._method, request._params, shared.next_id())
-            return (BulkSingleCall(options if options.key is None else keyed(options, request), shared.reader, request, places),)
+            return (BulkSingleCall(options.keyed(request), shared.reader, request, places),)
         requests, limits, most = Requests([request for _, request in places]), options.limits, self.most
         number_all(requests.ids, shared.next_id)
         body = encode_requests(shared.reader.codec, requests)

@@ -71,8 +71,8 @@ class BatchCall(Call):
     """Several requests, in one exchange at first, and then in as few as their delays allow.
 
     :param requests: numbered requests, no two of the same id.
-    :param converts: what turns each result into the type that was asked for, where that is not the same for all.
     :param body: the requests, encoded.
+    :param converts: what turns each result into the type that was asked for, where that is not the same for all.
     :param first: the place of the first of them in the batch that the call is a part of.
     """
 
@@ -82,16 +82,16 @@ class BatchCall(Call):
         self,
         options: Options,
         reader: Reader,
-        requests: Sequence[Request] | Requests,
+        requests: Requests,
+        body: bytes,
         converts: Sequence[Convert | None] | None = None,
-        body: bytes | None = None,
         first: int = 0,
         whole: Whole | None = None,
     ) -> None:
         super().__init__(options, reader)
-        self._requests = requests if isinstance(requests, Requests) else Requests(requests)
+        self._requests = requests
         self._converts = converts
-        self._body = encode_requests(reader.codec, self._requests) if body is None else body
+        self._body = body
         self._first = first
         self._whole = Whole() if whole is None else whole
         self._fragments: list[bytes] | None = None
@@ -162,12 +162,12 @@ class BatchCall(Call):
             raise RuntimeError("received was called before an exchange was asked for")
         try:
             document = self._reader.parse(reply) if sent.ids else UNSET
-            self._is_answered = names_a_request(document)
             if self._attempt is None and self.policy.quick and self._options.convert is None and self._converts is None and len(sent.ids) == len(sent.requests):
                 self._results = read_in_order(document, sent.ids)
                 if self._results is not None:
                     self._reply = _bare(reply)
                     return OK
+            self._is_answered = names_a_request(document)
             values = read_batch(self._reader, reply, sent, document)
         except Exception as problem:
             return self.failed(self._problem(problem, reply), now)
@@ -246,7 +246,7 @@ class BatchPlan:
         self.concurrency = options.limits.concurrency
         parts, whole = cut(options.limits, requests, encode_requests(reader.codec, requests)), Whole()
         self.calls = [
-            BatchCall(options, reader, some, None if converts is None else converts[part.start : part.stop], body, part.start, whole)
+            BatchCall(options, reader, some, body, None if converts is None else converts[part.start : part.stop], part.start, whole)
             for part, some, body in parts
         ]
 

@@ -27,7 +27,7 @@ from .batch_limits import UNLIMITED
 from .call import SingleCall
 from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids, number_all
-from .keys import IdempotencyKey, as_key_source, with_key
+from .keys import IdempotencyKey, as_key_source
 from .middleware import around, as_middlewares
 from .options import ClientOptions, Convert, Options, as_strategy, params_of, refuse_unknown_options
 
@@ -206,7 +206,7 @@ class ClientCore(Generic[BackendT]):
         if not (retry_strategy is timeout is deadline is headers is result is fallback is idempotency_key is UNSET):
             options = self._chosen(retry_strategy, timeout, deadline, headers, result, fallback, idempotency_key)
         request = prepared(method, given, None if notify else shared.next_id())
-        return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, False)
+        return SingleCall(options if options.key is None else options.keyed(request), shared.reader, request, False)
 
     def _send_call(
         self,
@@ -226,7 +226,7 @@ class ClientCore(Generic[BackendT]):
         if isinstance(request, Request):
             if request.id is UNSET:
                 request = request.with_id(shared.next_id())
-            return SingleCall(options if options.key is None else _keyed(options, request), shared.reader, request, True)
+            return SingleCall(options if options.key is None else options.keyed(request), shared.reader, request, True)
         if not isinstance(request, BatchRequest):
             hint = "; write BatchRequest(*requests)" if isinstance(request, (list, tuple)) else "; use client.call(method, ...) for a method's name"
             raise TypeError(f"send takes a Request or a BatchRequest, got {type(request).__name__} {request!r:.60}{hint}")
@@ -261,8 +261,7 @@ class ClientCore(Generic[BackendT]):
         if self._shared.closed:
             raise self._closed()
         options = self._chosen(*call_options)
-        limits = options.limits.replace({**given, "concurrency": concurrency}, "concurrency")
-        return Options(options.policy, options.layers, options.headers, options.convert, options.key, options.awaited, limits)
+        return options.within(options.limits.replace({**given, "concurrency": concurrency}, "concurrency"))
 
     def _batch_plan(self, options: Options, requests: Requests, converts: Mapping[int, Convert | None]) -> BatchPlan:
         """How *requests*, which are nobody else's, are to be sent.
@@ -277,11 +276,6 @@ class ClientCore(Generic[BackendT]):
 
     def _closed(self) -> ClientClosedError:
         return ClientClosedError(f"this {type(self).__name__} was closed; make another, or close it after the last call")
-
-
-def _keyed(options: Options, request: Request) -> Options:
-    key = "" if options.key is None else options.key(request)
-    return Options(options.policy, options.layers, with_key(options.headers, key), options.convert, options.key, options.awaited, options.limits)
 
 
 def refuse_kind(backend: object, sleep: object, *, wanted_async: bool, client: str) -> None:

@@ -12,7 +12,7 @@ from ..codec import Codec
 from ..errors import JsonRpcError
 from ..events import Sink
 from ..layers import compose
-from ..messages import RequestId
+from ..messages import Request, RequestId
 from ..retry.fallback import Fallback, as_fallback
 from ..retry.layer import Layer
 from ..retry.policy import Policy
@@ -21,7 +21,7 @@ from ..transport import Headers
 from .batch_limits import UNLIMITED, BatchLimits
 from .headers import HeadersLike, as_headers, merged
 from .ids import IdSource
-from .keys import IdempotencyKey, KeySource, as_key_source
+from .keys import IdempotencyKey, KeySource, as_key_source, with_key
 from .middleware import AsyncMiddleware, Middleware
 
 __all__ = ["CALL_OPTIONS", "ClientOptions", "Options"]
@@ -116,6 +116,17 @@ class Options:
         self.key = key
         self.awaited = awaited
         self.limits = limits
+
+    def keyed(self, request: Request) -> Options:
+        """The same with the idempotency key of *request* among the headers, where requests have one."""
+        return self if self.key is None else self._with(with_key(self.headers, self.key(request)), self.limits)
+
+    def within(self, limits: BatchLimits) -> Options:
+        """The same with other limits of batches."""
+        return self._with(self.headers, limits)
+
+    def _with(self, headers: Headers | None, limits: BatchLimits) -> Options:
+        return Options(self.policy, self.layers, headers, self.convert, self.key, self.awaited, limits)
 
     def replace(
         self,
