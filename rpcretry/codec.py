@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+NOTHING: Mapping[Any, Any] = {}
 
 
 class Reader:
@@ -43,13 +44,15 @@ class Reader:
 
     :param codec: how bytes become values.
     :param registry: which exception class stands for which code.
+    :param data_validators: of classes that declare a type of ``data``, what turns it into that; raises where it cannot.
     """
 
-    __slots__ = ("_quick", "codec", "registry")
+    __slots__ = ("_data_validators", "_quick", "codec", "registry")
 
-    def __init__(self, codec: Codec, registry: Registry) -> None:
+    def __init__(self, codec: Codec, registry: Registry, data_validators: Mapping[type[JsonRpcError], Callable[[object], Any]] = NOTHING) -> None:
         self.codec = codec
         self.registry = registry
+        self._data_validators = data_validators
         # What nearly every reply needs; parse() finds out what is wrong with the others.
         self._quick: Callable[[bytes], Any] = from_json if type(codec) is JsonCodec else lambda body: codec.loads(body, None)
 
@@ -96,6 +99,9 @@ class Reader:
         error = _build(error_class(self.registry, number), text, number, data, reply.status, Headers(reply.headers))
         if rejected(reply.status, reply.headers) is Delivery.REJECTED:
             error.delivery = Delivery.REJECTED
+        validate = self._data_validators.get(type(error))
+        if validate is not None:
+            _validate_data(error, validate)
         return error
 
     def _text(self, value: object) -> str:
@@ -116,6 +122,17 @@ def _build(cls: type[JsonRpcError], text: str, code: int, data: object, status: 
         error = JsonRpcError(text, code=code, data=data, status=status, headers=headers)
         error.add_note(f"{cls.__name__} could not be made for code {code}: {problem!r}; its __init__ must take what JsonRpcError's takes")
         return error
+
+
+def _validate_data(error: JsonRpcError, validate: Callable[[object], Any]) -> None:
+    raw = error.data
+    try:
+        # A server that sends no data means none.
+        error.data = validate(None if raw is UNSET else raw)
+        error._raw_data = raw
+    except Exception as problem:
+        # What the error is, its code says; the handler that waits for its class must not miss it.
+        error.add_note(f"its data is {problem}" if raw is not UNSET else f"it came without data: {problem}")
 
 
 def _code(code: object) -> int | None:

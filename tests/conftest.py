@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from typing import Any
 from unittest.mock import Mock
 
@@ -18,3 +19,7 @@ if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
             super().__init__(*args, **kwargs)
 
     aioresponses.core.ClientResponse = _Response
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs so, and the tests of Ctrl-C would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,8 +17,8 @@ from support import Rig, both_drivers
 from typing_extensions import TypedDict
 
 from rpcretry import BatchRequest, JsonRpcError, ProtocolError, Request, ResultValidationError, RetryStrategy
-from rpcretry.client import typed
-from rpcretry.client.typed import converter
+from rpcretry.client import validation
+from rpcretry.client.validation import converter
 from rpcretry.testing import error, result
 
 
@@ -162,10 +162,10 @@ def test_what_is_no_type_is_refused_before_anything_is_sent(driver: str, bad: An
 
 
 def test_adapters_are_made_once_for_each_type() -> None:
-    typed._cached.cache_clear()
+    validation._cached.cache_clear()
     assert converter(User) is converter(User)
     assert converter(list[User]) is converter(list[User])
-    assert typed._cached.cache_info().misses == 2
+    assert validation._cached.cache_info().misses == 2
     assert converter(User) is not converter(Point)
     # Equal, and yet tried in another order.
     either: Any = Union[float, int]  # noqa: UP007

@@ -80,7 +80,8 @@ class FailedReply(JoinedReply):
         problem = self._problem
         if not isinstance(problem, JsonRpcError):
             return self._reply.body
-        error = {"code": problem.code, "message": problem.message, **({} if problem.data is UNSET else {"data": problem.data})}
+        data = problem.raw_data
+        error = {"code": problem.code, "message": problem.message, **({} if data is UNSET else {"data": data})}
         return self._codec.dumps({"jsonrpc": "2.0", "id": self._id, "error": error})
 
 
@@ -177,7 +178,7 @@ def copied(value: Any) -> Any:
     """What another caller gets of a result or an error."""
     if isinstance(value, JsonRpcError):
         twin = fresh(value)
-        twin.data = copy.deepcopy(value.data)
+        vars(twin).update(copy.deepcopy({name: own for name, own in vars(value).items() if name in ("data", "_raw_data")}))
         return twin
     return value if isinstance(value, Exception) else copy.deepcopy(value)
 

@@ -25,6 +25,7 @@ from ..transport import Exchange
 from .batch_call import BatchPlan
 from .batch_limits import UNLIMITED
 from .call import SingleCall
+from .error_data import data_validators
 from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids, number_all
 from .keys import IdempotencyKey, as_key_source
@@ -107,7 +108,8 @@ class ClientCore(Generic[BackendT]):
                 raise TypeError(f"codec must have dumps(value) and loads(body, charset), got {type(codec).__name__} {codec!r:.60}")
             callable_with("codec.dumps", codec.dumps, 1, "it gets the value and returns bytes")
             callable_with("codec.loads", codec.loads, 2, "it gets the body and a charset or None")
-        reader = Reader(codec if codec is not None else JsonCodec(), error_registry(options.get("errors", ())))
+        registry = error_registry(options.get("errors", ()))
+        reader = Reader(codec if codec is not None else JsonCodec(), registry, data_validators(registry))
         exchange = self._carrier(backend, reader, clock)
         perform = around(exchange, as_middlewares(options.get("middlewares"), wanted_async=self._is_async))
         self._shared = Shared(backend, perform, as_ids(options.get("ids")), reader, clock, sleep)

@@ -162,7 +162,7 @@ class Options:
 def as_convert(type_: Any) -> Convert:
     """The function that turns a result into *type_*."""
     # pydantic proper is large, and most programs that never ask for a type need not load it.
-    from .typed import converter
+    from .validation import converter
 
     return converter(type_)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .._unset import UNSET
 from ._base import Delivery, RpcRetryError
@@ -32,18 +32,22 @@ class JsonRpcError(RpcRetryError):
     """An error that the server answered with.
 
     Subclass it with a ``CODE`` (an int, or a ``range`` of them) and hand the class to a client as
-    ``errors=[...]``: that client then raises it for that code, and no other client is touched.
+    ``errors=[...]``: that client then raises it for that code, and no other client is touched. Annotate ``data`` in the
+    class, and pydantic validates what comes with the error into that type.
 
     :param message: the server's own sentence; ``MESSAGE`` of the class where it is empty.
     :param code: the JSON-RPC error code; ``CODE`` of the class where it is not given. 0 stands for
         an error whose sender gave no number.
-    :param data: what came with the error, or :data:`~rpcretry.UNSET`.
+    :param data: what came with the error, or :data:`~rpcretry.UNSET`. Data that is not of the type that the class declares stays
+        as it came, and a note on the error says what is wrong with it.
     :param status: the HTTP status of the answer, if the backend knows one.
     :param headers: the HTTP headers of the answer.
     """
 
     CODE: ClassVar[int | range | None] = None
     MESSAGE: ClassVar[str] = ""
+
+    _raw_data: object
 
     def __init__(
         self, message: str = "", *, code: int | None = None, data: object = UNSET, status: int | None = None, headers: Mapping[str, str] | None = None
@@ -54,9 +58,15 @@ class JsonRpcError(RpcRetryError):
             code = declared if isinstance(declared, int) else declared[0] if declared else 0
         self.code: int = code
         self.message: str = message or self.MESSAGE
-        self.data: object = data
+        # Any, so that a subclass may declare a type of its own.
+        self.data: Any = data
         self.status: int | None = status
         self.headers: Mapping[str, str] | None = headers
+
+    @property
+    def raw_data(self) -> object:
+        """What came with the error, as the server sent it, whatever type the class declares."""
+        return vars(self).get("_raw_data", self.data)
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]" if self.message else f"JSON-RPC error {self.code}"

@@ -51,7 +51,7 @@ class RetryAfter(Layer):
             header = None
         found = None if header is None else self._header(header)
         if found is None and isinstance(outcome.error, JsonRpcError):
-            found = _in_data(outcome.error.data)
+            found = _in_data(outcome.error.raw_data)
         return found
 
     def _header(self, value: str) -> float | None:
