@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._unset import UNSET as UNSET
     from .client import AsyncClient as AsyncClient
+    from .client import AsyncInterface as AsyncInterface
     from .client import Client as Client
     from .client import Joining as Joining
+    from .client import notification as notification
     from .client import random_ids as random_ids
+    from .client import rpc as rpc
     from .client import sequential_ids as sequential_ids
     from .client import uuid_ids as uuid_ids
     from .context import CurrentAttempt as CurrentAttempt
@@ -74,7 +77,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "_unset": ("UNSET",),
-    "client": ("AsyncClient", "Client", "Joining", "random_ids", "sequential_ids", "uuid_ids"),
+    "client": ("AsyncClient", "AsyncInterface", "Client", "Joining", "notification", "random_ids", "rpc", "sequential_ids", "uuid_ids"),
     "context": ("CurrentAttempt", "current_attempt"),
     "errors": (
         "BatchUnfinishedError",

@@ -35,6 +35,7 @@ from .options import ClientOptions, Convert, Options, as_strategy, params_of, re
 __all__ = ["ClientCore"]
 
 BackendT = TypeVar("BackendT")
+T = TypeVar("T")
 Self = TypeVar("Self", bound="ClientCore[Any]")
 
 DEFAULT_TIMEOUT = 30.0
@@ -78,6 +79,8 @@ class ClientCore(Generic[BackendT]):
 
     _is_view = False
     _is_async = False
+    # What the views were told with using().
+    _said: frozenset[str] = frozenset()
     _drive: Callable[..., Any]
     _send_batch: Callable[..., Any]
 
@@ -161,18 +164,34 @@ class ClientCore(Generic[BackendT]):
         :param fallback: what stands in for the results of calls that failed.
         :param idempotency_key: ``True`` or a callable; see :class:`~rpcretry.client.ClientOptions`.
         """
+        given = {
+            "retry_strategy": retry_strategy,
+            "timeout": timeout,
+            "deadline": deadline,
+            "headers": headers,
+            "result": result,
+            "fallback": fallback,
+            "idempotency_key": idempotency_key,
+        }
         view = copy.copy(self)
         view._is_view = True
-        view._options = self._options.replace(
-            retry_strategy=retry_strategy,
-            timeout=timeout,
-            deadline=deadline,
-            headers=headers,
-            result=result,
-            fallback=fallback,
-            idempotency_key=idempotency_key,
-        )
+        view._options = self._options.replace(**given)
+        view._said = self._said | {name for name, value in given.items() if value is not UNSET}
         return view
+
+    def typed(self, interface: Callable[..., T]) -> T:
+        """The server's methods as those of *interface*, a :class:`~typing.Protocol` or another class with annotated ``def``\\ s: each is
+        a call, with its arguments and its result validated. On an async client they return awaitables.
+
+        :param interface: the class; nothing of it is run, and it is read once. See :func:`~rpcretry.rpc` for what its signatures do
+            not say.
+        :raises TypeError, ValueError: where it declares something that cannot be called, naming class, method and fix.
+        """
+        # Most programs never ask for it, and it needs what reads signatures.
+        from ._interface_calls import typed_as
+
+        made: T = typed_as(self, interface)
+        return made
 
     def __repr__(self) -> str:
         state = " closed" if self._shared.closed else ""

@@ -95,9 +95,10 @@ class Options:
     :ivar key: where the idempotency key of a call comes from.
     :ivar awaited: whether the client is an async one.
     :ivar limits: when a batch goes as several.
+    :ivar idempotent: what an interface declares of its method; ``None`` where it is the strategy's to say.
     """
 
-    __slots__ = ("awaited", "convert", "headers", "key", "layers", "limits", "policy")
+    __slots__ = ("awaited", "convert", "headers", "idempotent", "key", "layers", "limits", "policy")
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class Options:
         key: KeySource | None = None,
         awaited: bool = False,
         limits: BatchLimits = UNLIMITED,
+        idempotent: bool | None = None,
     ) -> None:
         self.policy = policy
         self.layers = layers
@@ -116,6 +118,7 @@ class Options:
         self.key = key
         self.awaited = awaited
         self.limits = limits
+        self.idempotent = idempotent
 
     def keyed(self, request: Request) -> Options:
         """The same with the idempotency key of *request* among the headers, where requests have one."""
@@ -126,7 +129,7 @@ class Options:
         return self._with(self.headers, limits)
 
     def _with(self, headers: Headers | None, limits: BatchLimits) -> Options:
-        return Options(self.policy, self.layers, headers, self.convert, self.key, self.awaited, limits)
+        return Options(self.policy, self.layers, headers, self.convert, self.key, self.awaited, limits, self.idempotent)
 
     def replace(
         self,
@@ -139,15 +142,19 @@ class Options:
         result: Any = UNSET,
         fallback: Fallback | Unset | None = UNSET,
         idempotency_key: IdempotencyKey | Unset | None = UNSET,
+        convert: Convert | Unset | None = UNSET,
+        idempotent: bool | Unset | None = UNSET,
     ) -> Options:
         """The same with what is given: ``None`` disables, absent inherits; headers are added to those there are."""
-        policy, key = self.policy, self.key
+        policy, key, declared = self.policy, self.key, self.idempotent
+        if idempotent is not UNSET:
+            declared = idempotent
         if idempotency_key is not UNSET:
             key = as_key_source(prefix + "idempotency_key", idempotency_key, one_call=bool(prefix))
-        if retry_strategy is not UNSET or fallback is not UNSET or (key is None) != (self.key is None):
+        if retry_strategy is not UNSET or fallback is not UNSET or (key is None) != (self.key is None) or declared is not self.idempotent:
             strategy = policy.strategy if retry_strategy is UNSET else as_strategy(prefix + "retry_strategy", retry_strategy)
             other = policy.fallback if fallback is UNSET else as_fallback(prefix + "fallback", fallback, awaited=self.awaited)
-            layers = compose(strategy, self.layers, keyed=key is not None)
+            layers = compose(strategy, self.layers, keyed=key is not None, idempotent=declared)
             policy = Policy(strategy, layers, policy.sinks, policy.timeout, policy.deadline, other)
         if timeout is not UNSET or deadline is not UNSET:
             policy = policy.limited(
@@ -155,8 +162,9 @@ class Options:
                 policy.deadline if deadline is UNSET else deadline_in_seconds(prefix + "deadline", deadline),
             )
         fields = self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers))
-        convert = self.convert if result is UNSET else None if result is None else as_convert(result)
-        return Options(policy, self.layers, fields, convert, key, self.awaited, self.limits)
+        if convert is UNSET:
+            convert = self.convert if result is UNSET else None if result is None else as_convert(result)
+        return Options(policy, self.layers, fields, convert, key, self.awaited, self.limits, declared)
 
 
 def as_convert(type_: Any) -> Convert:

@@ -59,13 +59,14 @@ def as_layers(value: object) -> tuple[Layer, ...]:
     return chosen
 
 
-def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = (), *, keyed: bool = False) -> tuple[Layer, ...]:
+def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = (), *, keyed: bool = False, idempotent: bool | None = None) -> tuple[Layer, ...]:
     """The layers of a call, from the outermost to the innermost: *layers*, then those that every strategy has.
 
     Idempotency is innermost: what must not be repeated spends no budget. A :class:`RetryAfter` in *layers*
     stands in for the usual one.
 
     :param keyed: whether the calls carry idempotency keys.
+    :param idempotent: whether the method may be executed twice; ``None`` where the strategy is to say so.
     :raises TypeError, ValueError: as :func:`as_layers` does.
     """
     chosen = as_layers(layers)
@@ -73,4 +74,4 @@ def compose(strategy: RetryStrategy | None, layers: Layer | Iterable[Layer] = ()
         return chosen
     if not any(isinstance(layer, RetryAfter) for layer in chosen):
         chosen = (*chosen, RETRY_AFTER)
-    return (*chosen, Idempotency(strategy, keyed=keyed))
+    return (*chosen, Idempotency(strategy, keyed=keyed, declared=idempotent))
