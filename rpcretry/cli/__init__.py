@@ -5,12 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-__all__ = ["INTERRUPTED", "UNUSABLE", "main"]
+__all__ = ["BROKEN_PIPE", "INTERRUPTED", "PROTOCOL", "RPC_ERROR", "TRANSPORT", "UNUSABLE", "UNWRITABLE", "main"]
 
+RPC_ERROR = 1
+"""The exit code where the server answered with a JSON-RPC error."""
 UNUSABLE = 2
 """The exit code for wrong usage and for libraries that are not installed."""
+TRANSPORT = 3
+"""The exit code where no answer came: no connection, a timeout, an HTTP error, the deadline."""
+PROTOCOL = 4
+"""The exit code where the answer is no JSON-RPC answer to what was asked."""
+UNWRITABLE = 5
+"""The exit code where the result cannot be written, such as to a full disk."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells report it: 128 and the number of SIGINT."""
+BROKEN_PIPE = 141
+"""The exit code where the reader of a pipe has left, as shells report it: 128 and the number of SIGPIPE."""
 
 LIBRARIES = ("typer", "rich", "click")
 

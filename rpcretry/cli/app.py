@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import enum
-import errno
 import random
+import re
 from importlib import import_module
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .. import __version__
-from . import INTERRUPTED, UNUSABLE
+from . import UNUSABLE, UNWRITABLE
+from ._ends import CommandError, ending, failure
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     # Rich would draw boxes into pipes, and reflow the examples.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+class Library(enum.StrEnum):
+    """What ``--backend`` of a call takes."""
+
+    requests = "requests"
+    aiohttp = "aiohttp"
 
 
 class BackendChoice(enum.StrEnum):
@@ -46,10 +55,169 @@ def root(
 
     \b
     Examples:
+      rpcretry call http://localhost:8545 eth_blockNumber
+      rpcretry call URL sum 1 2 --retry -v
+      rpcretry backoff exponential:base=0.1,attempts=5,jitter=full
       rpcretry demo                  watch calls survive a server that misbehaves
       rpcretry demo --seed 7         the same delays each time
       rpcretry COMMAND --help        what a command takes
+      rpcretry --install-completion  have the shell complete all that
     """
+
+
+class _CallCommand(TyperCommand):
+    """A command whose arguments may be negative numbers, which look like options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # The parser takes from the list what it has read.
+        is_checked = "--" not in args and not ctx.resilient_parsing
+        rest: list[str] = super().parse_args(ctx, args)
+        for param in (ctx.params["params"] or ()) if is_checked else ():
+            if re.fullmatch(r"-(?!\d).+", param, re.DOTALL):
+                raise failure(f"no such option: {param.partition('=')[0]}; write -- before params that begin with a hyphen", UNUSABLE)
+        return rest
+
+
+@app.command(cls=_CallCommand, context_settings={"ignore_unknown_options": True})
+def call(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The endpoint; env:NAME takes it from the environment variable NAME.", show_default=False)],
+    method: Annotated[str | None, typer.Argument(metavar="METHOD", help="The method's name; none with --batch.", show_default=False)] = None,
+    params: Annotated[
+        list[str] | None, typer.Argument(metavar="PARAM", help="JSON, or a word that is none: a string. Or name=value.", show_default=False)
+    ] = None,
+    params_text: Annotated[str | None, typer.Option("--params", metavar="JSON", help="All params as one array or object; @FILE, or - for stdin.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="FILE", help="Send the requests in FILE as a batch; - for stdin.")] = None,
+    notify: Annotated[bool, typer.Option("--notify", help="Send a notification, which has no answer.")] = False,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="An HTTP header; may be repeated.")] = None,
+    header_env: Annotated[list[str] | None, typer.Option(metavar="NAME=VAR", help="A header whose value is in the environment variable VAR.")] = None,
+    bearer_env: Annotated[str | None, typer.Option(metavar="VAR", help="Authorization: Bearer, with the token in VAR.")] = None,
+    auth_env: Annotated[str | None, typer.Option(metavar="USER:VAR", help="Basic authentication, with the password in VAR.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="The limit of each attempt; 30 without it.", show_default=False)] = None,
+    deadline: Annotated[float | None, typer.Option(metavar="SECONDS", help="The limit of the whole call, waits and all.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry what is likely to pass: connections, timeouts, busy servers.")] = False,
+    backoff: Annotated[str | None, typer.Option(metavar="SPEC", help="The delays between attempts; see rpcretry backoff --help. Retries.")] = None,
+    on: Annotated[str | None, typer.Option(metavar="LIST", help="Retry these, and nothing else: 2001,-32099..-32000,http:503,TimeoutError")] = None,
+    idempotent: Annotated[bool, typer.Option("--idempotent", help="The methods may be executed twice: retry what may have been, too.")] = False,
+    max_batch_size: Annotated[int | None, typer.Option(metavar="INT", min=1, help="Send a larger batch in parts.")] = None,
+    backend: Annotated[Library | None, typer.Option(help="The HTTP library; the first that is installed without it.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Trust any certificate.")] = False,
+    cacert: Annotated[str | None, typer.Option(metavar="FILE", help="Trust the certificates in FILE.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the whole response, as the server sent it.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", "-c", help="Print the result in one line.")] = False,
+    indent: Annotated[int, typer.Option(metavar="INT", min=0, max=16, help="Spaces for each level of the result.")] = 2,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each attempt on standard error.")] = False,
+) -> None:
+    """Call a method. The result goes to standard output as JSON, all else to standard error.
+
+    A PARAM is JSON: 1, true, null, '"1"', '{"a": [1, 2]}'. A word that is no JSON is a string. With name=value all
+    params go by name; the value is JSON or a string, too. Without --retry, --backoff or --on nothing is retried.
+
+    \b
+    A batch is a JSON array, or objects one after the other, a line each:
+      {"method": "sum", "params": [1, 2]}
+      {"method": "tick", "id": null}      a notification
+    What is printed has the same form: {"id": 1, "result": 3} for each that has an answer.
+
+    \b
+    Secrets belong into the environment: other users see the arguments of a process. --header-env, --bearer-env,
+    --auth-env and env:NAME as URL take them from there. Nothing of them is shown.
+
+    \b
+    Exit codes:
+      0    a result; of a batch, a result for every request
+      1    a JSON-RPC error; of a batch, for any request
+      2    wrong usage, or a library is not installed
+      3    no answer: no connection, a timeout, the deadline, an HTTP error
+      4    an answer that is no JSON-RPC answer
+      5    the result could not be written
+      130  interrupted
+      141  the reader of the output has left
+
+    \b
+    Examples:
+      rpcretry call http://localhost:8545 eth_getBalance 0x52...2c latest
+      rpcretry call URL get_user id=7 fields='["name"]' | jq .name
+      rpcretry call URL get_user id=7 --retry --idempotent --deadline 10 -v
+      rpcretry call URL reserve 12A --on 2001 --backoff periodic:interval=1,attempts=5
+      rpcretry call env:NODE_URL status --bearer-env NODE_TOKEN
+      rpcretry call URL --batch requests.jsonl > answers.jsonl
+    """
+    with ending("the call", UNWRITABLE):
+        library = _library(backend)
+        from .call import Invocation, run
+
+        code = run(
+            Invocation(
+                url=url,
+                method=method,
+                params=params or (),
+                library=library,
+                params_text=params_text,
+                batch=batch,
+                notify=notify,
+                headers=header or (),
+                header_env=header_env or (),
+                bearer_env=bearer_env,
+                auth_env=auth_env,
+                timeout=timeout,
+                deadline=deadline,
+                retry=retry,
+                backoff=backoff,
+                on=on,
+                idempotent=idempotent,
+                max_batch_size=max_batch_size,
+                insecure=insecure,
+                cacert=cacert,
+                raw=raw,
+                indent=None if compact else indent,
+                verbose=verbose,
+            )
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def backoff(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="The kind of backoff and its parameters.", show_default=False)],
+    limit: Annotated[int, typer.Option(metavar="INT", min=1, max=10_000, help="Show no more retries than that.")] = 20,
+    seed: Annotated[int, typer.Option(metavar="INT", help="Seed of the samples of a backoff with jitter.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them into a .png or .svg file, too.")] = None,
+) -> None:
+    """Show the delays that a backoff gives, one for each retry.
+
+    \b
+    SPEC is KIND or KIND:NAME=VALUE,NAME=VALUE...
+      exponential   base=1, factor=2
+      periodic      interval=1
+      linear        base=1, increment=1
+      fibonacci     multiplier=1
+      decorrelated  base=0.1, max_value=20
+      immediate
+    All of them take
+      attempts      how many retries after the first try: 3 without it; inf for no limit
+      max_value     the longest delay in seconds
+      jitter        none, full, equal, decorrelated, a proportion such as 0.2, or +0.5: up to 0.5 s more
+
+    With jitter the least, the mean and the most of 1,000 samples are shown.
+
+    \b
+    Exit codes:
+      0    shown
+      1    the picture or the table could not be written
+      2    wrong usage, or a library is not installed
+
+    \b
+    Examples:
+      rpcretry backoff exponential:base=0.1,factor=2,attempts=5,jitter=full
+      rpcretry backoff fibonacci:attempts=inf,max_value=60 --limit 12
+      rpcretry backoff periodic:interval=2,jitter=0.1 --json
+      rpcretry backoff exponential:attempts=8,jitter=equal --plot delays.svg
+    """
+    with ending("the table"):
+        from .backoff import show
+
+        show(spec, limit, seed, as_json=as_json, plot=plot)
 
 
 @app.command()
@@ -77,46 +245,98 @@ def demo(
       rpcretry demo | tee demo.txt   plain lines, no colour
     """
     backends = ["requests", "aiohttp"] if backend is BackendChoice.both else [backend.value]
-    try:
+    with ending("the demo"):
         succeeded = _demo(backends, random.SystemRandom().randrange(1_000_000) if seed is None else seed)
-    except KeyboardInterrupt:
-        raise _failure("interrupted", INTERRUPTED) from None
-    except OSError as problem:
-        if problem.errno == errno.EPIPE:
-            # Typer ends quietly for a reader that has left, such as head.
-            raise
-        raise _failure(f"the demo broke off: {problem}") from None
     raise typer.Exit(0 if succeeded else 1)
 
 
-# Further commands (call, backoff, simulate) go here, each with a module of its name beside demo.py.
+@app.command()
+def openrpc(
+    source: Annotated[str, typer.Argument(metavar="URL_OR_FILE", help="The document, or an endpoint that has rpc.discover; - for stdin.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The module to write; - for stdout.")] = "-",
+    class_name: Annotated[str | None, typer.Option(metavar="NAME", help="The name of the interface; the document's title without it.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")] = False,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get the document from the URL, also where its path does not end in .json.")] = False,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="An HTTP header; may be repeated.")] = None,
+    header_env: Annotated[list[str] | None, typer.Option(metavar="NAME=VAR", help="A header whose value is in the environment variable VAR.")] = None,
+    bearer_env: Annotated[str | None, typer.Option(metavar="VAR", help="Authorization: Bearer, with the token in VAR.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, max=86_400, help="The limit of the answer.")] = 30,
+    line_length: Annotated[int, typer.Option(metavar="INT", min=40, max=1000, help="Where lines are broken.")] = 88,
+    backend: Annotated[Library | None, typer.Option(help="The HTTP library; the first that is installed without it.")] = None,
+) -> None:
+    """Write a typed interface, with pydantic models, from an OpenRPC document.
+
+    A URL whose path ends in .json is that of a document, which is fetched. Of any other the method rpc.discover is called.
+
+    \b
+    Exit codes:
+      0    the module is written
+      1    rpc.discover answered with a JSON-RPC error
+      2    wrong usage, or a library is not installed
+      3    no answer: no connection, a timeout, an HTTP error
+      4    no OpenRPC document, or one that nothing can be made of
+      5    the module could not be written
+      130  interrupted
+      141  the reader of the output has left
+
+    \b
+    Examples:
+      rpcretry openrpc openrpc.json -o wallet.py
+      rpcretry openrpc http://localhost:8545 -o node.py --class-name Node
+      rpcretry openrpc https://example.org/openrpc.json --bearer-env TOKEN | less
+    """
+    with ending("the command", UNWRITABLE):
+        from .openrpc import Invocation, is_url, run
+
+        run(
+            Invocation(
+                source=source,
+                output=output,
+                library=_library(backend) if is_url(source) else "",
+                class_name=class_name,
+                line_length=line_length,
+                force=force,
+                fetch=fetch,
+                headers=header or (),
+                header_env=header_env or (),
+                bearer_env=bearer_env,
+                timeout=timeout,
+            )
+        )
 
 
-def _failure(message: str, code: int = 1) -> typer.Exit:
-    """Say why on standard error, in one line."""
-    typer.echo(f"rpcretry: {message}", err=True)
-    return typer.Exit(code)
+# Further commands go here, each with a module of its name beside demo.py.
 
 
 def _demo(backends: list[str], seed: int) -> bool:
-    _require(backends)
+    _require(backends, "the demo")
     from .demo import CannotListenError, run
     from .report import make_report
 
     try:
         return run(backends, seed, make_report())
     except CannotListenError as problem:
-        raise _failure(f"the demo cannot listen on 127.0.0.1: {problem}") from None
+        raise CommandError(f"the demo cannot listen on 127.0.0.1: {problem}", 1) from None
 
 
-def _require(libraries: list[str]) -> None:
-    """Exit where an HTTP library is missing, saying how to mend that."""
+def _library(chosen: Library | None) -> str:
+    """The HTTP library for a call."""
+    if chosen is None:
+        chosen = next((library for library in Library if _can_import(library.value)), None)
+    if chosen is None:
+        raise CommandError('a call needs requests or aiohttp; install with: pip install "rpcretry[requests]"', UNUSABLE)
+    _require([chosen.value], "the call")
+    return chosen.value
+
+
+def _require(libraries: list[str], what: str) -> None:
+    """Refuse to go on where an HTTP library is missing, saying how to mend that."""
     missing = [name for name in libraries if not _can_import(name)]
     if missing:
         present = [name for name in libraries if name not in missing]
         hint = f" (or run it with: --backend {present[0]})" if present else ""
         names, extras = " and ".join(missing), ",".join(sorted(missing))
-        raise _failure(f'the demo needs {names}; install with: pip install "rpcretry[{extras}]"{hint}', UNUSABLE)
+        raise CommandError(f'{what} needs {names}; install with: pip install "rpcretry[{extras}]"{hint}', UNUSABLE)
 
 
 def _can_import(name: str) -> bool:

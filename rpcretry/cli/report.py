@@ -9,50 +9,21 @@ from typing import IO, Final
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
-from ..errors import DeadlineExceeded, HTTPStatusError, JsonRpcError, ProtocolError, TransportError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, Event, RetryScheduled
 from ._scenarios import Scenario
+from .attempts import BAD, DIM, GOOD, HEAD, RETRY, ColourLines, PlainLines, terminal
 from .demo import Report, Result
 
 __all__ = ["ColourReport", "PlainReport", "make_report"]
 
-GOOD, RETRY, BAD, DIM, HEAD = "green", "yellow", "red", "dim", "bold"
-
 COLUMNS: Final = ("backend", "calls", "attempts", "recovered", "failed", "as stated")
-
-WHY: Final = {
-    "attempts": "no attempt is left",
-    "deadline": "the deadline ends the call",
-    "error": "not retried",
-}
-"""The engine's reasons for a stop, where they are too short to read alone."""
-
-Piece = tuple[str, str]
 
 
 def make_report(stream: IO[str] | None = None) -> Report:
     """The report for *stream*, standard output without one: in colour where rich takes it for a terminal."""
     stream = stream if stream is not None else sys.stdout
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    return ColourReport(console) if console.is_terminal and not console.is_dumb_terminal else PlainReport(stream)
-
-
-def describe(error: BaseException | None) -> str:
-    """The failure in a few words. No measured times and no port, so that the same seed prints the same."""
-    name = type(error).__name__
-    if isinstance(error, JsonRpcError):
-        return f"{name} {error.code}"
-    if isinstance(error, HTTPStatusError):
-        return f"{name} {error.status} ({error.delivery.value})"
-    if isinstance(error, TransportError):
-        return f"{name} ({error.delivery.value})"
-    if isinstance(error, ProtocolError):
-        return f"{name} (HTTP {error.status})"
-    if isinstance(error, DeadlineExceeded) and error.__cause__ is not None:
-        return f"{name} from {describe(error.__cause__)}"
-    return name
+    console = terminal(stream)
+    return PlainReport(stream) if console is None else ColourReport(console)
 
 
 def times(count: int) -> str:
@@ -79,21 +50,15 @@ def table(results: Sequence[Result]) -> list[tuple[str, ...]]:
     ]
 
 
-class PlainReport:
+class PlainReport(PlainLines):
     """Lines of ASCII without control characters.
 
     :param stream: where they go; flushed after each piece, so that a pipe is live, too.
+    :param margin: what each line of an attempt begins with.
     """
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def write(self, *pieces: Piece, end: str = "\n") -> None:
-        """Print pieces of text, each with a style."""
-        text = "".join(text for text, _ in pieces).encode("ascii", "backslashreplace").decode()
-        printable = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-        self._stream.write(printable + end)
-        self._stream.flush()
+    def __init__(self, stream: IO[str], margin: str = "    ") -> None:
+        super().__init__(stream, margin)
 
     # --- as it happens ---
 
@@ -112,19 +77,6 @@ class PlainReport:
         self.write()
         self.write((f"  {scenario.title}", HEAD))
         self.write((f"    {calls}", DIM))
-
-    def event(self, event: Event) -> None:
-        """Something happened in the call. The line of an attempt is begun with it, and ended when its end is known."""
-        if isinstance(event, AttemptStarted):
-            limit = "?" if event.max_attempts is None else event.max_attempts
-            self.write((f"    attempt {event.attempt}/{limit}  ", ""), end="")
-        elif isinstance(event, RetryScheduled):
-            why = describe(event.error) if event.error is not None else "not accepted"
-            self.write((why, RETRY), (f" -> again in {event.delay:.3f} s", ""), (f" ({event.reason})", DIM))
-        elif isinstance(event, CallSucceeded):
-            self.write(("ok", GOOD))
-        elif isinstance(event, CallFailed):
-            self.write((describe(event.error), BAD), (f" -> {WHY.get(event.reason, event.reason)}", ""))
 
     def ended(self, result: Result) -> None:
         """The call ended."""
@@ -167,18 +119,14 @@ class PlainReport:
             self.write((f"  {'  '.join(cells)}", ""))
 
 
-class ColourReport(PlainReport):
+class ColourReport(ColourLines, PlainReport):
     """The same in colour, the summary as a table.
 
     :param console: of a terminal.
     """
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console.file)
-        self._console = console
-
-    def write(self, *pieces: Piece, end: str = "\n") -> None:
-        self._console.print(Text.assemble(*pieces), end=end, soft_wrap=True)
+        super().__init__(console, margin="    ")
 
     def summary(self, rows: Sequence[tuple[str, ...]]) -> None:
         drawn = Table(title="summary", title_justify="left", title_style=HEAD)

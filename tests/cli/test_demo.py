@@ -197,7 +197,7 @@ def test_demo_ends_quietly_when_the_reader_of_its_pipe_leaves():
         assert process.stdout.readline().startswith(b"rpcretry demo")
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert process.returncode == 1
+    assert process.returncode == 141
 
 
 # --- a scenario that is not kept -----------------------------------------------------------------
