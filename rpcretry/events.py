@@ -5,24 +5,33 @@ harms nothing. A sink with an attribute ``wants``, a tuple of record classes, is
 records nobody looks builds none. One whose class has a method ``count_success(operation, attempt, max_attempts, elapsed)``
 is told so, instead of by a :class:`CallSucceeded`, of calls that succeed at once: they are most calls, and a record
 for each of them costs more than to count them.
+
+Records do not say which call they are about. A sink that has to know, as one that makes spans, has a class with a method
+``begin_call(operation, requests)`` and wants :class:`AttemptStarted`: it is asked, as each call begins, for a :class:`CallSink`,
+which gets the records of that call in its place.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import inspect
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._check import is_async_callable
 from .errors import CircuitState, RetryExhaustedError
+
+if TYPE_CHECKING:
+    from .outcome import Member
 
 __all__ = [
     "AttemptStarted",
     "BreakerChanged",
     "BudgetRefused",
     "CallFailed",
+    "CallSink",
     "CallSucceeded",
     "Event",
     "FallbackUsed",
@@ -153,6 +162,27 @@ class BreakerChanged(Event):
 
 Sink: TypeAlias = Callable[[Event], object]
 
+
+class CallSink(abc.ABC):
+    """What the records of one call go to, from a sink whose class has a method ``begin_call(operation, requests)``.
+
+    *operation* is that of the records, and *requests* are the :class:`~rpcretry.Request` objects of the call: one, or those of
+    a batch; none for a function. Whatever that method or a call's sink raises is logged and harms nothing.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, event: Event, /) -> object:
+        """Take a record. :class:`CallSucceeded` and :class:`CallFailed` are the end, but for a :class:`FallbackUsed` after it."""
+
+    def abandoned(self) -> object:
+        """The call was cut off: cancelled, interrupted, or its loop was left. No other sink hears of that.
+
+        Told once or more, perhaps of a call that had ended, and perhaps by a finalizer. A bulk may go on with such a call, and
+        another :class:`AttemptStarted` follows then. :func:`sys.exception` is what cut it off.
+        """
+        return None
+
+
 logger = logging.getLogger("rpcretry")
 logger.addHandler(logging.NullHandler())
 
@@ -160,7 +190,8 @@ logger.addHandler(logging.NullHandler())
 class LoggingSink:
     """Logs each retry (WARNING), each success after a retry (INFO) and each call that was given up after
     one (ERROR), and what circuit breakers, retry budgets and fallbacks did (WARNING). Every client and every
-    retried function has one; the logger ``rpcretry`` says what becomes of the lines.
+    retried function has one; the logger ``rpcretry`` says what becomes of the lines. Log records have the fields of the
+    event as attributes that begin with ``rpc_``: ``rpc_operation``, ``rpc_attempt``, ``rpc_delay``; of ``error`` the type by name.
 
     :param target: the logger to use.
     """
@@ -172,23 +203,37 @@ class LoggingSink:
         if isinstance(event, RetryScheduled):
             limit = "?" if event.max_attempts is None else event.max_attempts
             outcome = "was not accepted" if event.error is None else f"failed: {event.error!r}"
-            self.logger.warning("%s: attempt %d/%s %s. Retrying in %.2f s", event.operation, event.attempt, limit, outcome, event.delay)
+            self.logger.warning("%s: attempt %d/%s %s. Retrying in %.2f s", event.operation, event.attempt, limit, outcome, event.delay, extra=_fields(event))
         elif isinstance(event, CallSucceeded):
             if event.attempt > 1:
-                self.logger.info("%s: succeeded on attempt %d", event.operation, event.attempt)
+                self.logger.info("%s: succeeded on attempt %d", event.operation, event.attempt, extra=_fields(event))
         elif isinstance(event, CallFailed) and event.attempt > 1:
             # A RetryExhaustedError says the rest of this line itself.
             failure = event.error.last_exception if isinstance(event.error, RetryExhaustedError) else event.error
             # As text, so that a handler that keeps records keeps no failure and its frames.
             text = repr(failure)
-            self.logger.error("%s: gave up after %d attempts in %.2f s (%s): %s", event.operation, event.attempt, event.elapsed, event.reason, text)
+            line = "%s: gave up after %d attempts in %.2f s (%s): %s"
+            self.logger.error(line, event.operation, event.attempt, event.elapsed, event.reason, text, extra=_fields(event))
         elif isinstance(event, FallbackUsed):
             # Without a retry no other line names the failure.
-            self.logger.warning("%s: failed, and falls back to %s: %s", event.operation, event.reason, repr(event.error))
+            self.logger.warning("%s: failed, and falls back to %s: %s", event.operation, event.reason, repr(event.error), extra=_fields(event))
         elif isinstance(event, BudgetRefused):
-            self.logger.warning("%s: attempt %d is the last, retry budget %s has %.3g tokens left", event.operation, event.attempt, event.reason, event.level)
+            line = "%s: attempt %d is the last, retry budget %s has %.3g tokens left"
+            self.logger.warning(line, event.operation, event.attempt, event.reason, event.level, extra=_fields(event))
         elif isinstance(event, BreakerChanged):
-            self.logger.warning("circuit breaker %s: %s, was %s (%s)", event.name, event.state.value, event.previous.value, event.reason)
+            line = "circuit breaker %s: %s, was %s (%s)"
+            self.logger.warning(line, event.name, event.state.value, event.previous.value, event.reason, extra=_fields(event))
+
+
+def _fields(event: Event) -> dict[str, object]:
+    # For handlers that write fields: those of the record. A log record has a name and other things of its own, hence the prefix.
+    found: dict[str, object] = {f"rpc_{field.name}": getattr(event, field.name) for field in dataclasses.fields(event)}
+    for name, value in found.items():
+        if isinstance(value, Exception):
+            found[name] = type(value).__name__
+        elif isinstance(value, CircuitState):
+            found[name] = value.value
+    return found
 
 
 log_event = LoggingSink()
@@ -202,6 +247,41 @@ def publish(sinks: tuple[Sink, ...], event: Event) -> None:
                 sink(event)
         except Exception:
             logger.exception("on_event: %r raised on %s", sink, type(event).__name__)
+
+
+def begun(sinks: tuple[Sink, ...], operation: str, members: Sequence[Member]) -> tuple[Sink, ...]:
+    """The sinks of one call: *sinks* itself, unless one of them has another one for each call."""
+    for sink in sinks:
+        if hasattr(type(sink), "begin_call"):
+            break
+    else:
+        # The way of all others, for every call that they want to see begin.
+        return sinks
+    requests = tuple([member.request for member in members if member.request is not None])
+    own: list[Sink] = []
+    for sink in sinks:
+        begin: Any = getattr(type(sink), "begin_call", None)
+        if begin is None:
+            own.append(sink)
+            continue
+        try:
+            found = begin(sink, operation, requests)
+            if not isinstance(found, CallSink):
+                raise TypeError(f"begin_call of {type(sink).__name__} must return a CallSink, it returned {found!r:.60}")
+            own.append(found)
+        except Exception:
+            logger.exception("on_event: %r raised at the beginning of a call", sink)
+    return tuple(own)
+
+
+def abandoned(sinks: tuple[Sink, ...]) -> None:
+    """Tell those that are of one call that it was cut off."""
+    for sink in sinks:
+        if isinstance(sink, CallSink):
+            try:
+                sink.abandoned()
+            except Exception:
+                logger.exception("on_event: %r raised when its call was cut off", sink)
 
 
 def success_teller(sink: Sink) -> Callable[[str, int, int | None, float], object]:
@@ -271,3 +351,5 @@ def _check_wants(sink: Sink) -> None:
     wrong = isinstance(chosen, (list, set, frozenset, type)) or (isinstance(chosen, tuple) and not all(isinstance(cls, type) for cls in classes))
     if wrong:
         raise TypeError(f"on_event: wants of {type(sink).__name__} must be a tuple of record classes, got {chosen!r:.80}; write wants = (CallFailed,)")
+    if hasattr(type(sink), "begin_call") and not wants(sink, AttemptStarted):
+        raise TypeError(f"on_event: {type(sink).__name__} has begin_call, which nobody would call; add AttemptStarted to its wants")

@@ -24,7 +24,8 @@ RANKS = [
     {"drivers"},
     {"bulk"},
     {"functions", "client"},
-    {"backends", "integrations", "testing", "presets", "simulation"},
+    {"backends", "openrpc", "testing", "presets", "simulation"},
+    {"integrations"},
     {"cli"},
 ]
 

@@ -56,8 +56,9 @@ class Target(NamedTuple):
         try:
             parts = urlsplit(text)
             port = parts.port
-        except ValueError as problem:
-            raise ValueError(f"url is malformed: {str(problem).split(':')[0]}") from None
+        except ValueError:
+            # Python's own words quote what it took for the port, which may be a password whose @host was forgotten.
+            raise ValueError("url is malformed: its host or its port is none; write http://host:8545/path") from None
         if parts.scheme not in ("http", "https"):
             missing = "" if parts.scheme and "://" in text else "; write http://... or https://..."
             raise ValueError(f"url must start with http:// or https://, got the scheme {parts.scheme[:20]!r}{missing}")

@@ -83,7 +83,7 @@ class Resumable(Engine):
             self._ends += stood
 
     def abandon(self, now: float) -> None:
-        """It was cut off. Nothing is told to sinks: it may go on."""
+        """It was cut off. Sinks are not told of what waits: it may go on."""
         attempt = self._attempt
         if attempt is None and not self.members:
             if not hasattr(self, "started") or self.is_over():

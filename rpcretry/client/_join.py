@@ -17,6 +17,9 @@ __all__ = ["NEAR", "Batch", "Found", "Pending", "SizeTrial", "Trial", "answer", 
 # (SLACK): whom the deadline cuts learns that it was the deadline.
 NEAR = 0.008
 
+# The headers of W3C's Trace Context: each call has others, and no server answers otherwise for them. An exchange has those of its first call.
+TRACE_CONTEXT = frozenset({"traceparent", "tracestate"})
+
 # A backend's answer that waits for a caller: a reply, what to raise, or what to do instead; see JoiningBackend.exchange.
 Found: TypeAlias = "asyncio.Future[Any]"
 
@@ -216,8 +219,9 @@ def for_all(pending: Pending) -> Exchange:
 
 
 def fields_of(headers: Mapping[str, str]) -> object:
-    """The headers as something to compare: names in any case, and the order of different names, are all the same."""
-    return tuple(sorted(((name.lower(), value) for name, value in headers.items()), key=_name))
+    """The headers as something to compare: names in any case, and the order of different names, are all the same, and so is
+    where in a trace a call is."""
+    return tuple(sorted(((name.lower(), value) for name, value in headers.items() if name.lower() not in TRACE_CONTEXT), key=_name))
 
 
 def _name(field: tuple[str, str]) -> str:

@@ -7,10 +7,9 @@ A call is a loop of attempts. The engine says what comes next and does none of i
                 │ └─┘ Wait: a layer queues it                       │ └► Rescue: a fallback is asked
                 └────── Wait: the delay before another try ◄────────┘
 
-``begin``, ``resume`` and ``settle`` return the next step: an :class:`~rpcretry.outcome.Attempt` to make, a
-:class:`~rpcretry.outcome.Wait` to wait for (then ``resume``), a :class:`~rpcretry.outcome.Rescue` to ask (then
-``rescued`` or ``unrescued``), or a :class:`~rpcretry.outcome.Stop`: the call is over, and each member holds its outcome.
-``abandon`` ends it from outside. It is told the time and never asks.
+``begin``, ``resume`` and ``settle`` return the next step: an :class:`~rpcretry.outcome.Attempt` to make, a :class:`~rpcretry.outcome.Wait`
+to wait for (then ``resume``), a :class:`~rpcretry.outcome.Rescue` to ask (then ``rescued`` or ``unrescued``), or a :class:`~rpcretry.outcome.Stop`:
+the call is over, and each member holds its outcome. ``abandon`` ends it from outside. It is told the time and never asks.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, TypeAlias
 
 from ..context import CurrentAttempt
 from ..errors import ClientClosedError, DeadlineExceeded, Delivery, JsonRpcError, Refused, ResultValidationError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, logger, publish, tell_success
+from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, abandoned, begun, logger, publish, tell_success
 from ..messages import fresh
 from ..outcome import Attempt, Member, Outcome, Parking, Rescue, Retry, Stop, Wait
 from ._failures import caused, deadline_exceeded, give_up, worse
@@ -37,8 +36,7 @@ Step: TypeAlias = Attempt | Wait | Rescue | Stop
 OK = Stop("ok")
 SMALLER = Retry(0.0, "batch too large")
 
-# A loop's timer may fire this much before its time, in seconds; an attempt that the deadline cut is still
-# recognised as such.
+# A loop's timer may fire this much before its time, in seconds; an attempt that the deadline cut is still recognised as such.
 SLACK = 0.01
 
 # The shortest wait for admission in seconds.
@@ -53,7 +51,7 @@ class Engine(Subject):
     :param policy: what it goes by.
     """
 
-    __slots__ = ("_asked", "_attempt", "_ends", "_failed", "_held", "_pending", "members", "number", "policy", "started")
+    __slots__ = ("_asked", "_attempt", "_ends", "_failed", "_held", "_pending", "members", "number", "policy", "started", "told")
 
     # The steps that are for the driver to perform.
     unit: type = Attempt
@@ -89,9 +87,10 @@ class Engine(Subject):
 
     def begin(self, now: float) -> Step:
         """Admit the first attempt."""
-        self.number, ends_by = 0, self.open(now)
-        self.members = members = self.make_members()
+        self.number, ends_by, members = 0, self.open(now), self.make_members()
+        self.told = begun(self.policy.told, self.operation, members) if self.policy.starts_heard else self.policy.told
         self._pending: list[Member] = []
+        self.members = members
         if len(members) > 1:
             members = self.portion(members)
             self._pending = list(self.members[len(members) :])
@@ -101,7 +100,7 @@ class Engine(Subject):
 
     def _catch_up(self) -> Attempt:
         # The quick way made no records. It was sent, and an interrupt is to find that: they are there all at once, or not at all.
-        members = self.make_members()
+        members, self.told = self.make_members(), self.policy.told
         for member in members:
             member.tries = 1
         attempt = self._attempt_of(1, members, self._limit(self.started))
@@ -115,8 +114,7 @@ class Engine(Subject):
         return self._attempt
 
     def _attempt_of(self, number: int, members: list[Member], ends_by: float) -> Attempt:
-        policy = self.policy
-        return Attempt(number, members, ends_by, self.operation, self.started, self._ends, policy.max_attempts, policy.told)
+        return Attempt(number, members, ends_by, self.operation, self.started, self._ends, self.policy.max_attempts, self.told)
 
     def _limit(self, now: float) -> float:
         timeout = self.policy.timeout
@@ -145,7 +143,7 @@ class Engine(Subject):
         for member in attempt.members:
             member.tries += 1
         if policy.starts_heard:
-            publish(policy.told, AttemptStarted(*self._so_far(now)))
+            publish(self.told, AttemptStarted(*self._so_far(now)))
         return attempt
 
     def _hold(self, attempt: Attempt, wait: Wait, now: float) -> Step:
@@ -169,7 +167,7 @@ class Engine(Subject):
         attempt.parking, attempt.ends_by = None, self._limit(now)
         since, reason = self._held
         if now > since:
-            publish(self.policy.told, Waited(*attempt.so_far(now), now - since, reason))
+            publish(self.told, Waited(*attempt.so_far(now), now - since, reason))
         return self._admit(attempt, now, self._asked - 1)
 
     # --- after the exchange ---
@@ -182,8 +180,8 @@ class Engine(Subject):
             member, policy = self.members[0], self.policy
             member.outcome, member.verdict = outcomes[0], OK
             self._release(attempt, outcomes, now)
-            if self.number > 1:
-                publish(policy.told, CallSucceeded(*attempt.so_far(now)))
+            if self.number > 1 or self.told is not policy.told:
+                publish(self.told, CallSucceeded(*attempt.so_far(now)))
             elif policy.successes_heard:
                 tell_success(policy.successes_heard, attempt.operation, attempt.max_attempts, now - self.started)
             return OK if policy.fallback is None else self._fall_back(policy.fallback, "ok", now)
@@ -313,11 +311,13 @@ class Engine(Subject):
                 layer.abandon(attempt, now)
             except Exception:
                 logger.exception("%s.abandon raised", type(layer).__name__)
+        abandoned(self.told if attempt.sent else ())
 
     def abandon(self, now: float) -> None:
         """The call ends from outside: it was cancelled or interrupted. Does nothing once the call is over."""
         if self._attempt is not None:
             self._withdraw(self._attempt, now)
+        abandoned(getattr(self, "told", ()))
         # An earlier failure's traceback holds the driver's frame, and that frame this call.
         self._failed: list[tuple[Member, Iterator[Rescue]]] = []
         for member in self.members:
@@ -334,9 +334,9 @@ class Engine(Subject):
                 reason = verdict.reason
         if error is not None:
             if policy.sinks or self.number > 1:
-                publish(policy.told, CallFailed(*self._so_far(now), reason, error))
+                publish(self.told, CallFailed(*self._so_far(now), reason, error))
         elif policy.successes_heard or self.number > 1:
-            publish(policy.told, CallSucceeded(*self._so_far(now)))
+            publish(self.told, CallSucceeded(*self._so_far(now)))
         return Stop(reason) if policy.fallback is None else self._fall_back(policy.fallback, reason, now)
 
     # --- fallbacks ---
@@ -373,7 +373,7 @@ class Engine(Subject):
         member, _ = self._failed.pop()
         error = member.outcome.error if member.outcome else None
         if error is not None:
-            publish(self.policy.told, FallbackUsed(*self._so_far(now), self._held[1], error))
+            publish(self.told, FallbackUsed(*self._so_far(now), self._held[1], error))
         member.outcome = Outcome(self.stand_in(member, value))
         return self._next_rescue("fallback")
 
@@ -389,7 +389,7 @@ class Engine(Subject):
         first = min(again, key=BY_DUE)
         reason = first.verdict.reason if first.verdict else "retry"
         error = first.outcome.error if first.outcome else None
-        publish(self.policy.told, RetryScheduled(*self._so_far(now), first.due - now, reason, error, len(again)))
+        publish(self.told, RetryScheduled(*self._so_far(now), first.due - now, reason, error, len(again)))
 
     def _so_far(self, now: float) -> tuple[str, int, int | None, float]:
         return self.operation, self.number, self._max_attempts(self.number), now - self.started

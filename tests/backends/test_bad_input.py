@@ -36,6 +36,8 @@ BASE = "http://host.test/"
         ("http://host.test:port/", ValueError, "url is malformed"),
         ("http://host.test:99999/", ValueError, "url is malformed"),
         ("http://[::1/", ValueError, "url is malformed"),
+        # A password whose @host was forgotten; what it says is nowhere in the message.
+        ("http://user:hunter2/path", ValueError, "^url is malformed: its host or its port is none; write http://host:8545/path$"),
         (" http://host.test/", ValueError, "url must not contain spaces or control characters; percent-encode"),
         ("http://host.test/a b", ValueError, "url must not contain spaces"),
         ("http://host.test/\n", ValueError, "url must not contain spaces"),
