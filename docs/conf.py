@@ -34,7 +34,10 @@ autodoc_typehints = "none"
 python_maximum_signature_line_length = 100
 
 # There is no network to look other projects' names up in; names of this project are still checked.
-nitpick_ignore_regex = [(r"py:.*", r"(requests|aiohttp|abc|collections|datetime|enum|random|time|json)\b.*"), (r"py:obj", r"rpcretry\.messages\.T")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(requests|aiohttp|abc|collections|datetime|enum|random|sys|time|typing|json)\b.*"),
+    (r"py:obj", r"rpcretry\.(messages|client\.interface)\.(T|P|T_co)"),
+]
 
 
 HANDED_OUT = {"Batch", "AsyncBatch", "Handle", "Bulk", "AsyncBulk", "BulkItem", "BulkResult"}

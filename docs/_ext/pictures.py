@@ -1,8 +1,9 @@
 """Pictures drawn from the code when the pages are built, so that they show what the code does now.
 
-They are written to ``_generated`` beside ``conf.py``: the delays of each backoff, what each jitter makes of them,
-the transitions of the engine as its source has them, what breakers, budgets, limits and deadlines do in virtual time, which
-members of a batch go again, and which calls joining makes into one.
+They are written to ``_generated`` beside ``conf.py``: the delays of each backoff, what each jitter makes of them, what
+jitter does for a crowd, when the recommended clients try, the transitions of the engine as its source has them, what
+breakers, budgets, limits and deadlines do in virtual time, which members of a batch go again, and which calls joining
+makes into one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from drawing import STYLE, plt, save
 from matplotlib.axes import Axes
 from picture_breaker import draw_breaker_states, draw_breaker_timeline
 from picture_budget import draw_budget
+from picture_contention import draw_contention, draw_herd
 from picture_deadline import draw_deadline
 from picture_engine import draw_engine
 from picture_joining import draw_joining
 from picture_partial_retry import draw_partial_retry
 from picture_rate import draw_rate_limit
+from picture_recommended import draw_recommended
 from sphinx.application import Sphinx
 
 from rpcretry.retry import (
@@ -94,6 +97,9 @@ def _cloud(axes: Axes, backoff: Backoff) -> None:
 PICTURES = {
     "backoffs.svg": draw_curves,
     "jitter.svg": draw_jitter,
+    "herd.svg": draw_herd,
+    "contention.svg": draw_contention,
+    "recommended.svg": draw_recommended,
     "engine.svg": draw_engine,
     "breaker_states.svg": draw_breaker_states,
     "breaker_timeline.svg": draw_breaker_timeline,

@@ -3,6 +3,10 @@
 The blocks of a page share their names, in order. ``http://localhost/api/v1`` is replaced by the URL of a server
 on loopback, a fresh one for each page. A comment after a ``print`` is what it prints; ``...`` in it stands for
 anything; several prints of one line are joined by a comma.
+
+Two kinds of blocks are not run in this way. What a program looked like before it came here, in another library's words, is
+marked by ``:class: before`` and has to be proper Python. Blocks with tests in them are run by pytest besides, all those of a
+page as one file.
 """
 
 from __future__ import annotations
@@ -14,48 +18,22 @@ import inspect
 import io
 import logging
 import re
+import subprocess
 import sys
-import textwrap
 import tokenize
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from pages import PAGES, ROOT, Block, blocks_of
 
 from rpcretry import InvalidParamsError
 from rpcretry.testing import LoopbackServer, rpc
 
-ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 EXAMPLES = ROOT / "examples"
 URL = "http://localhost/api/v1"
-
-
-class Block(NamedTuple):
-    line: int
-    code: str
-
-
-def blocks_of(text: str) -> Iterator[Block]:
-    """The Python blocks of a page, with the number of the line before the first of their lines."""
-    lines = text.splitlines()
-    number = 0
-    while number < len(lines):
-        match = re.fullmatch(r"( *)\.\. code-block:: python\s*", lines[number])
-        number += 1
-        if match is None:
-            continue
-        margin = len(match[1])
-        start = number
-        while number < len(lines) and (not lines[number].strip() or len(lines[number]) - len(lines[number].lstrip()) > margin):
-            number += 1
-        body = lines[start:number]
-        while body and (not body[0].strip() or re.match(r"\s+:[\w-]+:", body[0])):
-            body.pop(0)
-            start += 1
-        yield Block(start, textwrap.dedent("\n".join(body)))
 
 
 def claims_of(code: str) -> dict[int, str]:
@@ -145,6 +123,8 @@ def run_page(path: Path) -> None:
     try:
         with served() as server, asyncio.Runner() as runner:
             for block in blocks_of(path.read_text()):
+                if block.before:
+                    continue
                 run_block(path, block, module.__dict__, printed, server.url, runner)
     finally:
         del sys.modules[module.__name__]
@@ -177,6 +157,37 @@ def run_block(path: Path, block: Block, names: dict[str, Any], printed: Printed,
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_block_of_the_page_runs_and_prints_what_it_says(path: Path) -> None:
     run_page(path)
+
+
+# The page about testing sets up whole sessions, and has tests that know how.
+ELSEWHERE = {"testing.rst": ROOT / "tests" / "testing" / "test_testing_page.py"}
+WITH_TESTS = [path for path in PAGES if path.name not in ELSEWHERE and any(block.has_tests for block in blocks_of(path.read_text()))]
+
+
+def test_the_pages_whose_tests_run_elsewhere_are_read_there() -> None:
+    for page, tests in ELSEWHERE.items():
+        assert f'"{page}"' in tests.read_text()
+
+
+@pytest.mark.parametrize("path", WITH_TESTS, ids=lambda path: path.name)
+def test_the_tests_in_the_blocks_of_the_page_pass(path: Path, tmp_path: Path) -> None:
+    blocks = [block for block in blocks_of(path.read_text()) if block.has_tests]
+    (tmp_path / "test_page.py").write_text("\n\n".join(block.code for block in blocks))
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [name for block in blocks for name in re.findall(r"def (test_\w+)", block.code)]
+    assert len(names) == len(set(names)), "two tests of one name: one of them is never run"
+    assert f"{len(names)} passed" in done.stdout
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_what_is_not_run_is_proper_python_and_of_another_library(path: Path) -> None:
+    for block in blocks_of(path.read_text()):
+        if block.before:
+            ast.parse(block.code)
+            assert path.stem.startswith("migrating"), "only those pages show programs as they were before"
+            assert "rpcretry" not in block.code
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

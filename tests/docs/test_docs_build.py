@@ -7,14 +7,16 @@ import itertools
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from pages import DOCS
 
 from rpcretry import CircuitState, RetryBudget
-
-DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,8 @@ def test_every_page_is_built_and_reachable(built: Path) -> None:
 
 PICTURES = {
     "strategies": ["backoffs.svg", "jitter.svg"],
+    "why_full_jitter": ["herd.svg", "contention.svg"],
+    "recommended": ["recommended.svg"],
     "engine": ["engine.svg"],
     "breaker": ["breaker_states.svg", "breaker_timeline.svg"],
     "budget": ["budget.svg", "rate_limit.svg"],
@@ -50,6 +54,58 @@ def test_the_pictures_are_there(built: Path) -> None:
             assert re.search(rf'<img alt="[^"]{{40,}}"[^>]*src="_images/{picture}"', text), "a picture needs words for those who do not see it"
             assert (built / "_images" / picture).stat().st_size > 5_000
     assert {picture for pictures in PICTURES.values() for picture in pictures} == set(part("pictures").PICTURES)
+
+
+class Links(HTMLParser):
+    """What a page points to, and what may be pointed to in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.places: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if value and name in ("href", "src"):
+                self.targets.append(value)
+            elif value and name in ("id", "name"):
+                self.places.add(value)
+
+
+def dead_links(folder: Path) -> Iterator[str]:
+    """The links within the pages that lead nowhere."""
+    pages = {path: Links(path.read_text()) for path in folder.rglob("*.html")}
+    for path, page in pages.items():
+        for target in page.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
+            place = unquote(parts.fragment)
+            if not file.exists():
+                yield f"{path.name}: {target}: no such file"
+            elif place and file in pages and place not in pages[file].places:
+                yield f"{path.name}: {target}: no such place"
+
+
+def test_no_link_within_the_pages_is_dead(built: Path) -> None:
+    assert list(dead_links(built.resolve())) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html#there">1</a><a href="b.html#not">2</a><a href="c.html">3</a><a href="https://x/y">4</a><a href="#here">5</a>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"></p>')
+    assert list(dead_links(tmp_path)) == ["a.html: b.html#not: no such place", "a.html: c.html: no such file", "a.html: #here: no such place"]
+
+
+def test_the_front_page_says_in_three_sentences_whom_it_is_for(built: Path) -> None:
+    (said,) = re.findall(r"^\*\*For whom\.\*\* (.*?)\n\n", (DOCS / "index.rst").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(re.findall(r"[.?!](?:\s|$)", said)) == 3
+    assert "It is for " in said
+    assert "It is not for " in said
 
 
 def test_the_pages_load_nothing_from_elsewhere(built: Path) -> None:
@@ -124,6 +180,32 @@ def test_the_deadlines_picture_shows_three_ends() -> None:
     assert last.ended == deadline.DEADLINE
     assert [bar.kind for bar in not_begun.bars] == ["failed", "wait", "failed"]
     assert not_begun.ended == pytest.approx(4.2)
+
+
+def test_the_crowd_on_the_page_about_jitter_is_as_it_says() -> None:
+    contention = part("picture_contention")
+    plain, jittered = contention.herd(False), contention.herd(True)
+    text = (DOCS / "why_full_jitter.rst").read_text()
+    assert contention.HERD == 300
+    assert f"can serve {contention.CAPACITY} requests" in text
+    for slots, said in ((plain, "after\n331 s, and 3150 requests"), (jittered, "it is 4.8 s and 493 requests")):
+        assert said in text
+        seconds, requests = re.findall(r"[\d.]+", said)
+        # The last of them is served within the last slot that had one.
+        assert (len(slots) * contention.SLOT, sum(slots)) == (pytest.approx(float(seconds), abs=0.15), int(requests))
+    meetings = [slot for slot, count in enumerate(plain) if count > contention.CAPACITY]
+    assert [round(slot * contention.SLOT, 6) for slot in meetings[:4]] == [1, 3, 7, 15]
+
+
+def test_the_races_on_the_page_about_jitter_are_as_it_says() -> None:
+    contention = part("picture_contention")
+    text = (DOCS / "why_full_jitter.rst").read_text()
+    rows = re.findall(r"   \* - ([a-z ]+)\n     - (\d+)\n     - ([\d.]+)\n", text)
+    assert [kind for kind, *_ in rows] == list(contention.KINDS)
+    found = {kind: list(contention.means(kind))[-1] for kind in contention.KINDS}
+    assert {kind: (str(run.calls), f"{run.seconds:.1f}") for kind, run in found.items()} == {kind: (calls, seconds) for kind, calls, seconds in rows}
+    assert min(found, key=lambda kind: found[kind].calls) == "full"
+    assert min(found, key=lambda kind: found[kind].seconds) == "decorrelated"
 
 
 def test_the_pictures_are_the_same_each_time(tmp_path: Path) -> None:

@@ -23,14 +23,22 @@ SHOWN = {
     "first_call.py": "typed:       Ada Lovelace, born in 1815",
     "http_client_backend.py": "1 + 2 = 3",
     "idempotency.py": "so it was paid, once: [100, 20]",
+    "observability_prometheus.py": 'rpcretry_calls_total{operation="load",outcome="refused"} 3.0',
+    "observability_tracing.py": "the server heard of attempts 1 2 3",
     "retry_budget.py": "with a budget: 1000 calls made 1100 requests, 967 retries were refused",
     "retry_function.py": "replica: up to date on attempt 3",
     "retry_strategies.py": "a backoff of one's own: 3 on attempt 4",
+    "typed_interface.py": "nothing was sent: Wallet.pay(): amount: Input should be a valid integer",
 }
+# Those that other tests know better.
+FOLDERS = {"openrpc": "openrpc/test_openrpc_generate.py", "presets": "presets/test_preset_examples.py", "testing": "testing/test_testing_page.py"}
 
 
 def test_every_example_is_known_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SHOWN)
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(FOLDERS)
+    for folder, tests in FOLDERS.items():
+        assert f'"{folder}"' in (EXAMPLES.parent / "tests" / tests).read_text()
 
 
 @pytest.mark.parametrize("name", sorted(SHOWN))

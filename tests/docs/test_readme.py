@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.rst").read_text()
@@ -81,6 +83,18 @@ def test_its_links_lead_to_files() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_its_commands_are_ones_that_there_are() -> None:
+    from rpcretry.cli.app import app
+
+    group = typer.main.get_command(app)
+    shown = re.findall(r"^   rpcretry (\w+) (.*)$", README, re.MULTILINE)
+    assert {name for name, _ in shown} >= {"call", "backoff", "openrpc"}
+    for name, words in shown:
+        # It reads the words, and does nothing.
+        command = group.commands[name]  # type: ignore[attr-defined]
+        command.make_context(name, shlex.split(words))
 
 
 def test_it_names_no_registry_and_no_path_of_a_machine() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 
 import pytest
+from pages import DOCS, literals, tables
 
 import rpcretry
 from rpcretry import CircuitState, ConnectError, events, layers
@@ -14,21 +14,6 @@ from rpcretry.client.options import CALL_OPTIONS
 from rpcretry.events import BreakerChanged, BudgetRefused, CallFailed, CallSucceeded, Event, FallbackUsed, LoggingSink, RetryScheduled
 from rpcretry.functions import RetryOptions
 from rpcretry.functions._options import DEFAULT_ON, DEFAULTS
-
-DOCS = Path(__file__).parent.parent.parent / "docs"
-
-
-def tables(page: str) -> list[list[list[str]]]:
-    """The tables of a page: rows of cells, without their headers."""
-    found = []
-    for body in re.findall(r"\.\. list-table::\n(.*?)(?=\n\S|\Z)", (DOCS / page).read_text(), re.DOTALL):
-        rows = re.split(r"^   \* - ", body, flags=re.MULTILINE)[2:]
-        found.append([[" ".join(cell.split()) for cell in re.split(r"^     -(?: |$)", row, flags=re.MULTILINE)] for row in rows])
-    return found
-
-
-def literals(cell: str) -> list[str]:
-    return re.findall(r"``(.+?)``", cell)
 
 
 def linked(cell: str) -> str:
