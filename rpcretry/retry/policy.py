@@ -15,6 +15,19 @@ from .strategy import RetryStrategy
 __all__ = ["Policy"]
 
 
+class Cap:
+    """How many tries every request and function of the process may have; ``None`` for what its strategy allows."""
+
+    __slots__ = ("tries",)
+
+    def __init__(self, tries: int | None) -> None:
+        self.tries = tries
+
+
+# Those of rpcretry.testing.max_attempts that are entered; the last one counts.
+CAPS: list[Cap] = []
+
+
 class Policy:
     """What the engine goes by: fixed before the call, shared by calls.
 
@@ -79,6 +92,10 @@ class Policy:
 
         :raises Refused: from a layer that does not pay for it.
         """
+        # Before a layer pays for a retry that does not come. A slice, since another thread may leave its context meanwhile.
+        for cap in CAPS[-1:]:
+            if cap.tries is not None and member.tries >= cap.tries and isinstance(verdict, Retry):
+                return Stop("attempts")
         for layer in self.judges:
             if isinstance(verdict, Stop):
                 break

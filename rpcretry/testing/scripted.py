@@ -1,4 +1,4 @@
-"""A backend that answers from a script, and time that passes only when somebody waits."""
+"""A backend that answers from a script."""
 
 from __future__ import annotations
 
@@ -8,42 +8,12 @@ from typing import Any, TypeAlias
 
 from ..errors import RpcRetryError
 from ..transport import NO_HEADERS, Exchange, Reply
+from ._frame import NOISE, limit_on
+from .virtual import VirtualTime
 
-__all__ = ["AsyncScriptedBackend", "Item", "ScriptedBackend", "VirtualTime", "error", "http", "result", "took"]
+__all__ = ["AsyncScriptedBackend", "Item", "ScriptedBackend", "error", "http", "result", "took"]
 
 Item: TypeAlias = "Reply | Exception | Callable[[Exchange], Any]"
-
-
-class VirtualTime:
-    """A clock that stands still until somebody sleeps.
-
-    Give its parts to a client: ``Client(backend, clock=time.clock, sleep=time.sleep)``, or ``sleep=time.asleep``
-    for an :class:`~rpcretry.AsyncClient`.
-
-    :ivar delays: the seconds of every sleep, in order.
-    """
-
-    def __init__(self, start: float = 1_000.0) -> None:
-        self.now = start
-        self.delays: list[float] = []
-
-    def clock(self) -> float:
-        """Seconds on this clock."""
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass without anybody sleeping: an exchange that takes that long."""
-        self.now += seconds
-
-    def sleep(self, seconds: float) -> None:
-        """Wait at once."""
-        # Waits are differences of times, and their last digits are noise.
-        self.delays.append(round(seconds, 9))
-        self.now += seconds
-
-    async def asleep(self, seconds: float) -> None:
-        """Wait at once, for an async client."""
-        self.sleep(seconds)
 
 
 class _Script:
@@ -123,10 +93,11 @@ def took(time: VirtualTime, seconds: float, item: Item) -> Callable[[Exchange], 
     from ..errors import RequestTimeoutError
 
     def play(exchange: Exchange) -> Any:
-        if time.now + seconds > exchange.ends_by:
-            time.advance(exchange.ends_by - time.now)
+        clock, limit = limit_on(time, exchange)
+        if clock.now + seconds > limit + NOISE:
+            clock.reach(limit)
             return RequestTimeoutError("the attempt took too long")
-        time.advance(seconds)
+        clock.advance(seconds)
         return item(exchange) if callable(item) and not isinstance(item, RpcRetryError) else item
 
     return play
