@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..messages import Request
-from ._methods import MethodList
+from ._methods import MethodList, params_on_the_wire
 from ._preset import Preset
 
 __all__ = ["aria2"]
@@ -13,14 +13,13 @@ __all__ = ["aria2"]
 
 def _names_of(request: Request) -> Sequence[str]:
     """The method; for ``system.multicall`` those that it calls."""
-    params = request.params
-    if request.method != "system.multicall" or not isinstance(params, Sequence) or len(params) != 1:
+    if request.method != "system.multicall":
         return (request.method,)
-    calls = params[0]
-    if not isinstance(calls, Sequence) or isinstance(calls, (str, bytes)):
-        return (request.method,)
-    names = [call.get("methodName") if isinstance(call, Mapping) else None for call in calls]
-    return [name if isinstance(name, str) else request.method for name in names]
+    params = params_on_the_wire(request)
+    if not isinstance(params, list) or len(params) != 1 or not isinstance(params[0], list):
+        return ()
+    names = [call["methodName"] for call in params[0] if isinstance(call, dict) and isinstance(call.get("methodName"), str)]
+    return names if len(names) == len(params[0]) else ()
 
 
 METHODS = MethodList(
@@ -43,21 +42,22 @@ METHODS = MethodList(
     },
     names_of=_names_of,
 )
-"""The methods of aria2 that read. What is not in it is not repeated; a ``system.multicall`` is if all of its calls are."""
+"""The methods of aria2 that read. What is not in it is not repeated where it may have been executed; a ``system.multicall`` is if
+all of its calls are."""
 
 aria2 = Preset(
     "aria2",
     methods=METHODS,
-    # aria2 has one code for all that it says itself, and none that asks to come again.
+    # None of aria2's codes asks to come again.
     codes=(),
     doc="""For aria2's JSON-RPC interface, ``/jsonrpc``.
 
     * HTTP 429, and 503 with Retry-After (of a proxy; aria2 itself sends neither), a connection that was never made: every method goes again.
     * HTTP 408, 502, 503 and 504 (of a proxy), a connection that broke, a timeout: the methods ``tell*``
       and ``get*`` of the manual, ``system.listMethods`` and ``system.listNotifications`` go again, and a ``system.multicall`` of nothing but these.
-      ``addUri`` would add a second download, so it never does, and nor does anything else that changes what is downloaded or how.
-    * No error of aria2 is retried. Its code 1 stands for all that it says itself (a GID that is not found, a wrong token, a wrong param: answers
-      recorded from aria2 1.36), and comes with HTTP 400.
+      ``addUri`` would add a second download, so it does not, and nor does anything else that changes what is downloaded or how.
+    * No error of aria2 is retried: 1 with HTTP 400 (a GID that is not found, no such method, a param of the wrong type), -32600 with 400,
+      -32602 and -32700 with 500 (recorded from aria2 1.36).
     * Delays as of ``RetryStrategy()``: three retries within 0.1, 0.2 and 0.4 s.
 
     The secret token is the first of the params; no message, repr or event shows them.

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Never, TypeAlias
+from typing import TYPE_CHECKING, Never, Self, TypeAlias
 
-from .._check import plain_callable_with, text
+from .._check import plain_callable_with, refuse_unknown, text
+from ..messages import Request
 from ..outcome import Outcome
 from ..retry.backoff import BackoffLike
-from ..retry.strategy import DEFAULT_BACKOFF, TRANSIENT_CODES, TRANSIENT_STATUSES, Codes, Exceptions, Idempotent, RetryStrategy, When
+from ..retry.strategy import (
+    _SYNONYMS,
+    DEFAULT_BACKOFF,
+    TRANSIENT_CODES,
+    TRANSIENT_STATUSES,
+    Codes,
+    Exceptions,
+    Idempotent,
+    RetryStrategy,
+    When,
+    _several,
+)
 from ._methods import MethodList
 
 __all__ = ["Preset", "transient"]
 
 Fatal: TypeAlias = "type[Exception] | int | range | Iterable[type[Exception] | int | range]"
+Failures: TypeAlias = "Callable[[Exception], bool]"
+
+_HERE = {**_SYNONYMS, "idempotent": "methods=MethodList(...)", "never": "methods=MethodList(..., never=...)"}
+_IN_EXTENDED = {**_SYNONYMS, "methods": "idempotent and never"}
 
 
 class Preset(RetryStrategy):
@@ -49,89 +65,118 @@ class Preset(RetryStrategy):
     statuses: frozenset[int | range]
     exceptions: frozenset[type[Exception]]
     fatal: frozenset[type[Exception] | int | range]
+    _failures: Failures | None
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args, **kwargs):
+            if cls.__init__ is Preset.__init__:
+                refuse_unknown(cls.__name__, kwargs, _PARAMETERS, _HERE)
+            return super().__new__(cls)
 
     def __init__(
         self,
         name: str,
         *,
         methods: MethodList,
-        codes: Codes = TRANSIENT_CODES,
-        statuses: Codes = TRANSIENT_STATUSES,
-        exceptions: Exceptions = (ConnectionError, TimeoutError),
-        failures: Callable[[Exception], bool] | None = None,
+        codes: Codes | None = TRANSIENT_CODES,
+        statuses: Codes | None = TRANSIENT_STATUSES,
+        exceptions: Exceptions | None = (ConnectionError, TimeoutError),
+        failures: Failures | None = None,
         when: When | None = None,
-        fatal: Fatal = (),
+        fatal: Fatal | None = (),
         backoff: BackoffLike = DEFAULT_BACKOFF,
         wrap: bool = False,
         doc: str | None = None,
     ) -> None:
+        name = text("name", name)
         if not isinstance(methods, MethodList):
             raise TypeError(f"methods must be a MethodList, got {type(methods).__name__} {methods!r:.60}; write methods=MethodList(...)")
         if failures is not None:
             plain_callable_with("failures", failures, 1, "it gets the exception")
-        parts = _Parts(codes, statuses, exceptions, fatal)
-        self.name = text("name", name)
-        self.methods = methods
-        self.codes, self.statuses, self.exceptions, self.fatal = parts.codes, parts.statuses, parts.exceptions, parts.fatal
-        self._failures = failures
-        if doc is not None:
-            self.__doc__ = doc
-        super().__init__(
-            codes=self.codes,
-            statuses=self.statuses,
-            exceptions=self.exceptions,
-            when=when,
-            fatal=self.fatal,
-            idempotent=methods,
-            backoff=backoff,
-            wrap=wrap,
-        )
+        # Listed first: an iterator can be looked at only once.
+        given = {"codes": _several(codes), "statuses": _several(statuses), "exceptions": _several(exceptions), "fatal": _several(fatal)}
+        described = {} if doc is None else {"__doc__": text("doc", doc)}
+        super().__init__(**given, when=when, idempotent=methods, backoff=backoff, wrap=wrap)
+        self.__dict__.update(described, name=name, methods=methods, _failures=failures, **{part: frozenset(items) for part, items in given.items()})
 
     def extended(
         self,
         *,
-        codes: Codes = (),
-        statuses: Codes = (),
-        exceptions: Exceptions = (),
+        name: str | None = None,
+        codes: Codes | None = None,
+        statuses: Codes | None = None,
+        exceptions: Exceptions | None = None,
+        failures: Failures | None = None,
         when: When | None = None,
-        fatal: Fatal = (),
-        idempotent: Idempotent = (),
-        never: str | Iterable[str] = (),
+        fatal: Fatal | None = None,
+        idempotent: Idempotent | None = None,
+        never: str | Iterable[str] | None = None,
         backoff: BackoffLike | None = None,
         wrap: bool | None = None,
+        doc: str | None = None,
         **unknown: Never,
-    ) -> Preset:
-        """Another preset, with more to it. What is given is added; ``backoff`` and ``wrap`` replace what this one has.
+    ) -> Self:
+        """Another preset, with more to it. What is given is added; ``name``, ``backoff``, ``wrap`` and ``doc`` replace what this one has.
 
+        A subclass whose constructor takes other parameters has to override it.
+
+        :param name: what the other one is called in its repr.
         :param codes: more JSON-RPC codes. To name one says that the server did not act where it answers so: then a request
             goes again for every method.
         :param statuses: more HTTP statuses.
         :param exceptions: more exception classes.
+        :param failures: a predicate of the exception, asked where the preset's own does not retry.
         :param when: asked for what nothing else matched, before the preset's own.
         :param fatal: more that is never retried.
-        :param idempotent: more methods that may be executed twice: names, globs, a predicate of the request, or ``True``
-            for all. It counts as said, also for methods that the preset itself never repeats.
+        :param idempotent: more methods that may be executed twice: names, globs, a predicate of the request, ``True``
+            for all, or a :class:`MethodList`. It counts as said, also for methods that the preset itself never repeats.
         :param never: methods that may not be executed twice, or are too dear for that: names and globs.
         :param backoff: another backoff.
         :param wrap: whether to raise :class:`~rpcretry.RetryExhaustedError` when the attempts run out.
+        :param doc: the other one's ``__doc__``. Without it that is this one's, after a line that says what was given.
         :raises TypeError, ValueError: naming the parameter, its value and the fix.
         """
-        # What is unknown here is unknown there, and is refused with the name that was meant.
-        RetryStrategy(when=when, **unknown)
-        added = _Parts(codes, statuses, exceptions, fatal)
-        return Preset(
-            self.name,
+        refuse_unknown(f"{type(self).__name__}.extended", unknown, _EXTENDS, _IN_EXTENDED)
+        if failures is not None:
+            plain_callable_with("failures", failures, 1, "it gets the exception")
+        given = {
+            "codes": codes,
+            "statuses": statuses,
+            "exceptions": exceptions,
+            "failures": failures,
+            "when": when,
+            "fatal": fatal,
+            "idempotent": idempotent,
+            "never": never,
+            "backoff": backoff,
+            "wrap": wrap,
+        }
+        return type(self)(
+            self.name if name is None else name,
             methods=self.methods.extended(idempotent, never=never),
-            codes=self.codes | added.codes,
-            statuses=self.statuses | added.statuses,
-            exceptions=self.exceptions | added.exceptions,
-            failures=self._failures,
+            codes=[*self.codes, *_several(codes)],
+            statuses=[*self.statuses, *_several(statuses)],
+            exceptions=[*self.exceptions, *_several(exceptions)],
+            failures=failures if self._failures is None else self._failures if failures is None else _EitherFails(self._failures, failures),
             when=when if self.when is None else self.when if when is None else _Either(when, self.when),
-            fatal=self.fatal | added.fatal,
+            fatal=[*self.fatal, *_several(fatal)],
             backoff=self.backoff if backoff is None else backoff,
             wrap=self.wrap if wrap is None else wrap,
-            doc=self.__doc__,
+            doc=self._described([part for part, value in given.items() if value is not None]) if doc is None else doc,
         )
+
+    def _described(self, given: list[str]) -> str | None:
+        """The docstring of another one that was given these."""
+        own: str | None = self.__dict__.get("__doc__")
+        if not given:
+            return own
+        line = f"``{self.name}``, extended with {', '.join(given)}."
+        return line if own is None else f"{line} Without that it is:\n\n{inspect.cleandoc(own)}\n"
+
+    def is_idempotent(self, request: Request | None) -> bool:
+        """Whether the request was declared safe to execute twice; a function, which has none, is where all methods are."""
+        return self.methods._allows_all() if request is None else super().is_idempotent(request)
 
     def matches(self, error: Exception) -> str | None:
         """As that of a RetryStrategy; ``"failure"`` for what only this kind of server says in its own way."""
@@ -146,28 +191,15 @@ class Preset(RetryStrategy):
             raise AttributeError(f"a Preset is immutable; extended(...) makes another one with other {name}")
         super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Preset is immutable; it keeps its {name}")
+
     def __repr__(self) -> str:
-        return f"Preset({self.name!r}, backoff={self.backoff!r})"
+        return f"{type(self).__name__}({self.name!r}, codes={_in_order(self.codes)}, statuses={_in_order(self.statuses)}, backoff={self.backoff!r})"
 
 
-class _Parts:
-    """What may be given as one or as several, as sets, after RetryStrategy has said what is wrong with it."""
-
-    def __init__(self, codes: Codes, statuses: Codes, exceptions: Exceptions, fatal: Fatal) -> None:
-        given = {"codes": codes, "statuses": statuses, "exceptions": exceptions, "fatal": fatal}
-        # Listed first: an iterator can be looked at only once.
-        listed: dict[str, Any] = {name: _listed(value) for name, value in given.items()}
-        RetryStrategy(**listed)
-        self.codes: frozenset[int | range] = frozenset(listed["codes"])
-        self.statuses: frozenset[int | range] = frozenset(listed["statuses"])
-        self.exceptions: frozenset[type[Exception]] = frozenset(listed["exceptions"])
-        self.fatal: frozenset[type[Exception] | int | range] = frozenset(listed["fatal"])
-
-
-def _listed(value: object) -> list[object]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, (range, str, type)) else [value]
+def _in_order(numbers: Iterable[int | range]) -> list[int | range]:
+    return sorted(numbers, key=lambda one: (one.start, one.stop) if isinstance(one, range) else (one, one))
 
 
 class _Either:
@@ -183,8 +215,22 @@ class _Either:
         return self.second(outcome, attempt) if answer is None or answer is False else answer
 
 
-# It would show the parameters of the base class, which has a signature of its own.
+class _EitherFails:
+    """Two predicates of an exception."""
+
+    def __init__(self, first: Failures, second: Failures) -> None:
+        self.first = first
+        self.second = second
+
+    def __call__(self, error: Exception) -> bool:
+        return self.first(error) or self.second(error)
+
+
+# inspect and help() would otherwise show the parameters of the __new__ that checks their names.
 _init = inspect.signature(Preset.__init__)
+_PARAMETERS = tuple(_init.parameters)[1:]
+# Without self and the unknown ones.
+_EXTENDS = tuple(inspect.signature(Preset.extended).parameters)[1:-1]
 type.__setattr__(Preset, "__signature__", _init.replace(parameters=list(_init.parameters.values())[1:]))
 
 transient = Preset(

@@ -278,7 +278,7 @@ def refuse_never_retried(name: str, classes: Iterable[type[Exception]]) -> None:
 def _several(value: Any) -> list[Any]:
     if value is None:
         return []
-    if isinstance(value, (type, int, range, str)) or not isinstance(value, Iterable):
+    if isinstance(value, (type, int, range, str, bytes)) or not isinstance(value, Iterable):
         return [value]
     return list(value)
 
@@ -317,7 +317,7 @@ def _within(number: int, known: tuple[frozenset[int], tuple[range, ...]]) -> boo
     return number in known[0] or any(number in span for span in known[1])
 
 
-def _idempotency(value: object) -> tuple[bool | frozenset[str] | Callable[[Request], bool] | None, tuple[re.Pattern[str], ...]]:
+def _idempotency(value: object, parameter: str = "idempotent") -> tuple[bool | frozenset[str] | Callable[[Request], bool] | None, tuple[re.Pattern[str], ...]]:
     if value is None or isinstance(value, bool):
         return value, ()
     if not isinstance(value, (str, Iterable)):
@@ -327,7 +327,7 @@ def _idempotency(value: object) -> tuple[bool | frozenset[str] | Callable[[Reque
     names = _several(value)
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"idempotent takes method names and globs, got {type(name).__name__} {name!r:.60}")
+            raise TypeError(f"{parameter} takes method names and globs, got {type(name).__name__} {name!r:.60}")
     globs = [name for name in names if any(char in name for char in "*?[")]
     return frozenset(names) - frozenset(globs), tuple(re.compile(fnmatch.translate(glob)) for glob in globs)
 

@@ -25,6 +25,7 @@ from rpcretry import (
     Request,
     RequestTimeoutError,
     RetryStrategy,
+    functions,
     presets,
 )
 from rpcretry.presets import MethodList, Preset
@@ -203,7 +204,7 @@ def bounds(preset: Preset) -> list[tuple[float, float]]:
 
     def drawn(extreme: float) -> list[float]:
         if isinstance(kind, AdditiveJitter):
-            jitter: Any = AdditiveJitter(1.0, random=lambda: extreme)
+            jitter: Any = AdditiveJitter(kind.most, random=lambda: extreme)
         elif isinstance(kind, EqualJitter):
             jitter = EqualJitter(random=lambda: extreme)
         else:
@@ -215,6 +216,8 @@ def bounds(preset: Preset) -> list[tuple[float, float]]:
 
 
 def test_the_delays_are_those_that_the_docstrings_tell() -> None:
+    jitter: Any = presets.ethereum.backoff
+    assert jitter.jitter.most == 1.0
     assert bounds(presets.ethereum) == [(1, 2), (2, 3), (4, 5), (8, 9)]
     assert bounds(presets.bitcoin) == [(0.25, 0.5), (0.5, 1), (1, 2), (2, 4), (4, 8)] + [(5, 10)] * 29
     least, most = (sum(delays) for delays in zip(*bounds(presets.bitcoin), strict=True))
@@ -225,7 +228,7 @@ def test_the_delays_are_those_that_the_docstrings_tell() -> None:
 
 
 @both_drivers
-def test_a_node_that_takes_four_minutes_to_load_is_waited_for(driver: str) -> None:
+def test_a_node_that_takes_two_and_a_half_minutes_to_load_is_waited_for(driver: str) -> None:
     rig = Rig(driver, retry_strategy=presets.bitcoin)
     ready_at = rig.time.now + 150
     answers = iter(lambda: result(850_000) if rig.time.now >= ready_at else error(-28, "Loading block index...", status=500), None)
@@ -233,6 +236,15 @@ def test_a_node_that_takes_four_minutes_to_load_is_waited_for(driver: str) -> No
     assert rig.call("getblockcount") == 850_000
     assert all(wait <= 10 for wait in rig.waits)
     assert rig.sent < 60
+
+
+@both_drivers
+def test_a_node_that_does_not_run_is_waited_for_too(driver: str) -> None:
+    rig = Rig(driver, *[fresh(ConnectError("refused"))] * 35, retry_strategy=presets.bitcoin)
+    with pytest.raises(ConnectError):
+        rig.call("sendtoaddress", "bc1q", 0.1)
+    assert rig.sent == 35
+    assert 150 <= sum(rig.waits) <= 300
 
 
 @both_drivers
@@ -244,8 +256,7 @@ def test_a_deadline_is_kept(driver: str) -> None:
 
 
 @both_drivers
-def test_the_pause_that_infura_asks_for_is_made(driver: str) -> None:
-    # The error of Infura's page "Avoid rate limiting".
+def test_the_pause_that_the_error_asks_for_is_made(driver: str) -> None:
     data = {"current_rps": 13.333, "allowed_rps": 10.0, "backoff_seconds": 30.0}
     rig = Rig(driver, error(-32005, "project ID request rate exceeded", data=data, status=429), result("0x10"), retry_strategy=presets.ethereum)
     assert rig.call("eth_sendRawTransaction", "0x02f8") == "0x10"
@@ -287,6 +298,14 @@ def test_what_is_given_is_added() -> None:
     assert presets.ethereum.codes == RETRIED_CODES["ethereum"]
 
 
+def test_what_besu_means_by_the_codes_can_be_made_final() -> None:
+    besu = presets.ethereum.extended(fatal={-32005, -32007})
+    for answer in (error(-32005, "Transaction gas limit exceeds block gas limit"), error(-32007, "Sender account not authorized to send transactions")):
+        assert attempts("sync", presets.ethereum, ACTS["ethereum"], answer) == 2
+        assert attempts("sync", besu, ACTS["ethereum"], answer) == 1
+    assert attempts("sync", besu, ACTS["ethereum"], error(429)) == 2
+
+
 def test_what_the_user_declares_counts_as_said() -> None:
     raw = presets.ethereum.extended(idempotent="eth_sendRawTransaction")
     assert raw.is_idempotent(Request("eth_sendRawTransaction"))
@@ -318,6 +337,83 @@ def test_backoff_and_wrap_are_replaced() -> None:
     assert mine.extended().wrap
     assert not mine.extended(wrap=False).wrap
     assert mine.extended().max_attempts == 2
+
+
+def test_failures_add_up() -> None:
+    def is_7(problem: Exception) -> bool:
+        return isinstance(problem, JsonRpcError) and problem.code == 7
+
+    for mine in (presets.bitcoin.extended(failures=is_7), presets.bitcoin.extended(failures=is_7).extended()):
+        assert attempts("sync", mine, READS["bitcoin"], QUEUE_FULL, error(7)) == 3
+        assert attempts("sync", mine, READS["bitcoin"], error(8)) == 1
+        assert attempts("sync", mine, ACTS["bitcoin"], error(7)) == 1
+    assert attempts("sync", presets.ethereum.extended(failures=is_7), READS["ethereum"], error(7)) == 2
+    assert attempts("sync", presets.bitcoin, READS["bitcoin"], error(7)) == 1
+
+
+def test_none_adds_nothing() -> None:
+    names = [name for name in inspect.signature(Preset.extended).parameters if name not in ("self", "unknown")]
+    mine = presets.ethereum.extended(**dict.fromkeys(names))
+    assert repr(mine) == repr(presets.ethereum)
+    assert mine.__doc__ == presets.ethereum.__doc__
+    assert repr(mine.methods) == repr(presets.ethereum.methods)
+    empty = Preset("acme", methods=MethodList(), codes=None, statuses=None, exceptions=None, fatal=None)
+    assert (empty.codes, empty.statuses, empty.exceptions, empty.fatal) == (set(), set(), set(), set())
+    assert not empty.matches(JsonRpcError("limit exceeded", code=-32005))
+
+
+def test_one_that_was_extended_says_so() -> None:
+    mine = presets.ethereum.extended(codes=-32016, never="debug_*")
+    assert mine.__doc__.startswith("``ethereum``, extended with codes, never. Without that it is:\n\nFor Ethereum nodes")
+    # A list of its items that are indented less or more than the first line is another thing in reST.
+    assert "\n* JSON-RPC codes by which" in mine.__doc__
+    assert "-32016" in repr(mine)
+    named = mine.extended(name="mine", statuses=range(520, 528))
+    assert named.__doc__.startswith("``ethereum``, extended with statuses. Without that it is:\n\n``ethereum``, extended with codes, never.")
+    assert repr(named).startswith(
+        "Preset('mine', codes=[-32016, -32007, -32005, 429], statuses=[408, 429, 502, 503, 504, range(520, 528)], backoff=ExponentialBackoff("
+    )
+    told = presets.transient.extended(name="acme", codes=2001, doc="As Acme says.")
+    assert (told.name, told.__doc__) == ("acme", "As Acme says.")
+    assert Preset("acme", methods=MethodList()).extended(wrap=True).__doc__ == "``acme``, extended with wrap."
+    assert Preset("acme", methods=MethodList()).extended().__doc__ == Preset.__doc__
+
+
+def test_one_of_a_subclass_is_extended_to_one_of_the_subclass() -> None:
+    class Stubborn(Preset):
+        def matches(self, error: Exception) -> str | None:
+            return "exception"
+
+    mine = Stubborn("stubborn", methods=MethodList(), backoff=ImmediateBackoff(attempts=1)).extended(idempotent="get_*")
+    assert type(mine) is Stubborn
+    assert attempts("sync", mine, ("get_price", None), error(7)) == 2
+    assert repr(mine).startswith("Stubborn('stubborn', ")
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        (presets.transient, False),
+        (presets.transient.extended(idempotent=True), True),
+        (presets.ethereum.extended(idempotent=True), True),
+        (presets.transient.extended(idempotent="*"), False),
+        (presets.transient.extended(idempotent=lambda request: True), False),
+        (presets.transient.extended(idempotent=True, never="pay"), False),
+        (presets.transient.extended(idempotent=MethodList(True)), True),
+    ],
+)
+def test_a_function_may_run_twice_where_everything_may(preset: Preset, expected: bool) -> None:
+    assert preset.is_idempotent(None) is expected
+    tries = []
+
+    @functions.retry(strategy=preset.extended(backoff=ImmediateBackoff(attempts=1)))
+    def pay() -> int:
+        tries.append(1)
+        raise ConnectionLostError("reset")
+
+    with pytest.raises(ConnectionLostError):
+        pay()
+    assert len(tries) == (2 if expected else 1)
 
 
 def test_conditions_add_up() -> None:
@@ -356,14 +452,27 @@ def test_one_of_ones_own() -> None:
     assert attempts("sync", mine, ("get_price", None), fresh(ConnectionLostError("reset"))) == 2
     assert attempts("sync", mine, ("get_lock", None), fresh(ConnectionLostError("reset"))) == 1
     assert mine.__doc__ == "As Acme says."
-    assert repr(mine) == "Preset('acme', backoff=ImmediateBackoff(attempts=1, jitter=None, max_value=None))"
+    assert repr(mine) == "Preset('acme', codes=[2001], statuses=[], backoff=ImmediateBackoff(attempts=1, jitter=None, max_value=None))"
 
 
 @pytest.mark.parametrize(
     ("build", "kind", "message"),
     [
         (lambda: presets.ethereum.extended(max_retries=3), TypeError, "no parameter 'max_retries'; here it is backoff="),
-        (lambda: presets.ethereum.extended(code=3), TypeError, "no parameter 'code'; did you mean codes"),
+        (lambda: presets.ethereum.extended(code=3), TypeError, r"Preset\.extended has no parameter 'code'; did you mean codes"),
+        (lambda: presets.ethereum.extended(nevr="x"), TypeError, "no parameter 'nevr'; did you mean never"),
+        (lambda: presets.ethereum.extended(methods=MethodList()), TypeError, "no parameter 'methods'; here it is idempotent and never"),
+        (lambda: presets.ethereum.extended(zzz=1), TypeError, "'zzz'; known are name, codes, statuses, exceptions, failures, when, fatal, idempotent, never, "),
+        (lambda: Preset("acme", idempotent="get_*"), TypeError, r"Preset has no parameter 'idempotent'; here it is methods=MethodList\(\.\.\.\)"),
+        (lambda: Preset("acme", never="pay"), TypeError, "Preset has no parameter 'never'; here it is methods=MethodList"),
+        (lambda: Preset("acme", methods=MethodList(), max_retries=3), TypeError, "Preset has no parameter 'max_retries'; here it is backoff="),
+        (lambda: Preset("acme", zzz=3), TypeError, "'zzz'; known are name, methods, codes, statuses, exceptions, failures, when, fatal, backoff, wrap, doc$"),
+        (lambda: Preset("acme", methods=MethodList(), doc=3), TypeError, "doc must be a str, got int 3"),
+        (lambda: presets.ethereum.extended(doc=3), TypeError, "doc must be a str, got int 3"),
+        (lambda: presets.ethereum.extended(name=""), ValueError, "name must not be empty"),
+        (lambda: presets.bitcoin.extended(failures=lambda: True), TypeError, "failures must be callable with 1 argument"),
+        (lambda: presets.ethereum.extended(codes=b"ab"), TypeError, "codes takes ints and ranges, got bytes b'ab'"),
+        (lambda: presets.ethereum.extended(codes=[[1]]), TypeError, r"codes takes ints and ranges, got list \[1\]"),
         (lambda: presets.ethereum.extended(codes="429"), TypeError, "codes takes ints and ranges, got str '429'"),
         (lambda: presets.ethereum.extended(codes=2.5), TypeError, "codes takes ints and ranges, got float 2.5"),
         (lambda: presets.ethereum.extended(statuses=[True]), TypeError, "statuses takes ints and ranges, got bool True"),
@@ -398,7 +507,7 @@ def test_a_preset_is_a_strategy_that_says_where_its_numbers_come_from(name: str)
     assert preset.__doc__ != Preset.__doc__
     assert all(f"{number}" in preset.__doc__ for number in (preset.codes | preset.statuses))
     assert preset.extended().__doc__ == preset.__doc__
-    assert repr(preset).startswith(f"Preset({name!r}, backoff=ExponentialBackoff(attempts=")
+    assert repr(preset).startswith(f"Preset({name!r}, codes={sorted(preset.codes)}, statuses=[408, 429, 502, 503, 504], backoff=ExponentialBackoff(attempts=")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -415,7 +524,7 @@ def test_a_preset_does_not_change() -> None:
     for name in ("codes", "methods", "backoff", "name", "anything"):
         with pytest.raises(AttributeError, match=r"a Preset is immutable; extended\(\.\.\.\) makes another one"):
             setattr(presets.ethereum, name, 1)
-    with pytest.raises(AttributeError, match="immutable"):
+    with pytest.raises(AttributeError, match="a Preset is immutable; it keeps its codes"):
         del presets.ethereum.codes
 
 

@@ -106,13 +106,30 @@ def test_a_node_whose_connection_breaks(backend: str) -> None:
 
 
 @both_backends
-def test_a_node_over_its_limit(backend: str) -> None:
-    # The messages of Alchemy's "Throughput" and of QuickNode's limit for a second.
-    alchemy = Answer({"jsonrpc": "2.0", "id": 7, "error": {"code": 429, "message": "Your app has exceeded its compute units per second capacity."}}, 429)
-    quicknode = Answer({"jsonrpc": "2.0", "id": 7, "error": {"code": -32007, "message": "50/second request limit reached"}})
-    with Scripted(alchemy, quicknode, recorded("anvil", "params_absent")) as node:
+def test_a_service_over_its_limit(backend: str) -> None:
+    # Alchemy's HTTP status, the code that QuickNode documents, and what its limit for a second is reported to look like.
+    alchemy = Answer(b"", 429)
+    quicknode = [
+        Answer({"jsonrpc": "2.0", "id": 7, "error": {"code": 429, "message": "Too many requests"}}),
+        Answer({"jsonrpc": "2.0", "id": 7, "error": {"code": -32007, "message": "50/second request limit reached"}}),
+    ]
+    with Scripted(alchemy, *quicknode, recorded("anvil", "params_absent")) as node:
         assert call(backend, node.server.url, ETHEREUM, 7, "eth_sendRawTransaction", "0x02f8") == "0x7a69"
-        assert node.asked == ["eth_sendRawTransaction"] * 3
+        assert node.asked == ["eth_sendRawTransaction"] * 4
+
+
+def test_the_errors_of_aria2_are_those_that_its_docstring_tells() -> None:
+    statuses: dict[int, set[int]] = {}
+    for one in json.loads((DATA / "aria2.json").read_text()):
+        document = json.loads(one["body"]) if one["body"] else None
+        # Inside of a batch they come with HTTP 200.
+        if isinstance(document, dict) and "error" in document:
+            statuses.setdefault(document["error"]["code"], set()).add(one["status"])
+    assert statuses == {1: {400}, -32600: {400}, -32602: {500}, -32700: {500}}
+    assert not any(presets.aria2.names(code) for code in statuses)
+    told = " ".join((presets.aria2.__doc__ or "").split())
+    assert "1 with HTTP 400" in told
+    assert "-32600 with 400, -32602 and -32700 with 500" in told
 
 
 @both_backends
