@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._unset import UNSET as UNSET
+    from ._unset import Unset as Unset
     from .client import AsyncClient as AsyncClient
     from .client import AsyncInterface as AsyncInterface
     from .client import Client as Client
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "_unset": ("UNSET",),
+    "_unset": ("UNSET", "Unset"),
     "client": ("AsyncClient", "AsyncInterface", "Client", "Joining", "notification", "random_ids", "rpc", "sequential_ids", "uuid_ids"),
     "context": ("CurrentAttempt", "current_attempt"),
     "errors": (

@@ -10,6 +10,8 @@ from typing import Any, NoReturn, Protocol
 
 from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json, to_json, to_jsonable_python
 
+from ._unset import UNSET
+
 __all__ = ["Codec", "JsonCodec"]
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -131,6 +133,8 @@ def _plain(value: object) -> object:
         return dict(value)
     if isinstance(value, Sequence):
         return list(value)
+    if value is UNSET.value:
+        raise TypeError("UNSET stands for what is not given, and cannot be sent; leave it out")
     raise TypeError(f"Unable to serialize unknown type: {type(value)}")
 
 

@@ -319,10 +319,12 @@ def _shared_reason(nameless: list[JsonRpcError], foreign: list[object], asked: i
         return None
     if len(nameless) != asked - answered and (answered or len(nameless) > 1):
         return None
-    if any(error.data != first.data for error in nameless):
-        # Which of them is whose remains unknown, so that nobody gets another request's.
+    if any(error.raw_data != first.raw_data for error in nameless):
+        # Which of them is whose remains unknown, so that nobody gets another request's. What was made of the data may be of a
+        # class that cannot be compared; notes speak of it.
         first = fresh(first)
-        first.data = UNSET
+        first.data = first._raw_data = UNSET
+        first.__notes__ = []
     return first
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ class Typed:
         self._client = client
         self._interface = cls
         self._methods = methods
+        self.__doc__ = cls.__doc__
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -75,7 +75,7 @@ def typed_as(client: ClientCore[Any], interface: object) -> Any:
 
 def _call_of(client: ClientCore[Any], plan: MethodPlan) -> Callable[..., Any]:
     options, shared, drive = _options_of(client, plan), client._shared, client._drive
-    params, method, reader, next_id, notify = plan.params, plan.method, shared.reader, shared.next_id, plan.declared.is_notification
+    params, method, reader, next_id, notify = plan.params, plan.method, shared.reader, shared.next_id, plan.is_notification
     key = options.key
 
     def call(*args: Any, **named: Any) -> Any:
@@ -84,7 +84,7 @@ def _call_of(client: ClientCore[Any], plan: MethodPlan) -> Callable[..., Any]:
         request = prepared(method, params(args, named), None if notify else next_id())
         return drive(SingleCall(options if key is None else options.keyed(request), reader, request, False), shared)
 
-    call.__name__, call.__qualname__, call.__doc__ = plan.function.__name__, plan.label, inspect.getdoc(plan.function)
+    call.__name__, call.__qualname__, call.__doc__ = plan.label.rpartition(".")[2], plan.label, plan.doc
     described: Any = call
     described.__signature__ = plan.params.signature
     return call
@@ -92,8 +92,8 @@ def _call_of(client: ClientCore[Any], plan: MethodPlan) -> Callable[..., Any]:
 
 def _options_of(client: ClientCore[Any], plan: MethodPlan) -> Options:
     # What a view was told with using() is of the one who calls, and counts before what the interface says of all calls.
-    own = {name: value for name, value in plan.declared.options.items() if name not in client._said}
+    own = {name: value for name, value in plan.options.items() if name not in client._said}
     try:
-        return client._options.replace(**own, convert=plan.convert, idempotent=plan.declared.idempotent)
+        return client._options.replace(**own, convert=plan.convert, idempotent=plan.idempotent)
     except (TypeError, ValueError) as problem:
         raise type(problem)(f"{plan.label}: {problem}") from None

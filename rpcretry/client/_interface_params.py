@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import keyword
+import sys
+import typing
 from collections.abc import Mapping
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, NotRequired, Required, Unpack, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
-from .._unset import UNSET
+import typing_extensions
+
+from .._unset import UNSET, Unset
+from ._generics import UNIONS
 from .options import CALL_OPTIONS
 
 if TYPE_CHECKING:
@@ -16,6 +22,10 @@ __all__ = ["Params"]
 
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+# Up to Python 3.11 they are two.
+UNPACKS = (typing.Unpack, typing_extensions.Unpack)
+QUALIFIERS = (Required, NotRequired, typing_extensions.ReadOnly)
 
 Given = dict[str, Any]
 
@@ -29,8 +39,10 @@ class Params:
 
     def __init__(self, label: str, signature: Signature, hints: Mapping[str, Any], by: str | None) -> None:
         self._label = label
-        self.signature, hints = _unpacked(_without_self(label, signature), hints)
+        self.signature, hints = _unpacked(label, _without_self(label, signature), hints)
         each = list(self.signature.parameters.values())
+        for one in each:
+            _check_parameter(label, one)
         self._by_name = _travel_by_name(label, each, by)
         self._names = tuple(self.signature.parameters)
         self._positional = tuple(one.name for one in each if one.kind in POSITIONAL)
@@ -39,11 +51,25 @@ class Params:
         self._rest = next((one.name for one in each if one.kind is one.VAR_POSITIONAL), None)
         self._others = next((one.name for one in each if one.kind is one.VAR_KEYWORD), None)
         self._defaults = {one.name: one.default for one in each if one.default is not one.empty}
-        # A param whose default is UNSET may be given as that, which is to leave it out.
-        self._is_open = any(default is UNSET for default in self._defaults.values())
+        # These may be given as UNSET, which is to leave them out.
+        self._open = {one.name for one in each if one.default is UNSET or _without_unset(hints.get(one.name)) is not hints.get(one.name)} - self._required
         # With that many arguments by position, or more, nothing is missing.
-        self._least = len(self._required) if self._required <= set(self._positional) and not self._is_open else len(self._positional) + 1
+        self._least = len(self._required) if self._required <= set(self._positional) and not self._open else len(self._positional) + 1
         self._check = _checker(label, each, hints)
+        self._unfit = {} if self._by_name else self._unfit_defaults()
+
+    def _unfit_defaults(self) -> dict[str, str]:
+        """Why a default cannot fill a gap, for those that cannot."""
+        unfit = {}
+        for name, default in self._defaults.items():
+            if default is UNSET or default is ...:
+                unfit[name] = "has no default to send"
+            elif self._check is not None:
+                try:
+                    self._check({name: default})
+                except TypeError as problem:
+                    unfit[name] = f"has a default that cannot be sent ({str(problem).partition('(): ')[2]})"
+        return unfit
 
     def __call__(self, args: tuple[Any, ...], named: Given) -> Any:
         """The params: a list, a dict, or ``UNSET`` where none are given.
@@ -68,7 +94,7 @@ class Params:
         return [*first, *rest]
 
     def _bound(self, args: tuple[Any, ...], named: Given) -> Given:
-        if len(args) <= len(self._positional) and named.keys() <= self._named and not self._is_open:
+        if len(args) <= len(self._positional) and named.keys() <= self._named and not self._open:
             # What Signature.bind does, at a fifth of its cost.
             given = dict(zip(self._positional, args, strict=False))
             if given.keys().isdisjoint(named):
@@ -84,10 +110,12 @@ class Params:
             given = dict(self.signature.bind(*args, **named).arguments)
         except TypeError as problem:
             raise TypeError(f"{self._label}(): {problem}") from None
-        if self._is_open:
-            given = {name: value for name, value in given.items() if value is not UNSET}
-            for name in sorted(self._required - given.keys()):
-                raise TypeError(f"{self._label}(): missing a required argument: {name!r}")
+        if self._open:
+            given = {name: value for name, value in given.items() if value is not UNSET or name not in self._open}
+            for name, value in given.items():
+                if value is UNSET:
+                    what = f"missing a required argument: {name!r}" if name in self._required else f"{name!r} may not be UNSET; leave it out"
+                    raise TypeError(f"{self._label}(): {what}")
         return given if self._by_name else self._without_gaps(given)
 
     def _without_gaps(self, given: Given) -> Given:
@@ -98,12 +126,10 @@ class Params:
         last = max(map(names.index, given))
         filled = {}
         for name in names[: last + 1]:
-            value = given[name] if name in given else self._defaults[name]
-            if value is UNSET or (value is ... and name not in given):
-                raise TypeError(
-                    f"{self._label}() sends params by position, and {name!r}, which stands before {names[last]!r}, has no default to send; give {name!r}, too"
-                )
-            filled[name] = value
+            if name not in given and name in self._unfit:
+                where = f"{name!r}, which stands before {names[last]!r}, {self._unfit[name]}"
+                raise TypeError(f"{self._label}() sends params by position, and {where}; give {name!r}, too")
+            filled[name] = given[name] if name in given else self._defaults[name]
         return filled
 
     def _spread(self, given: Given) -> Given:
@@ -117,33 +143,53 @@ def _without_self(label: str, signature: Signature) -> Signature:
     parameters = list(signature.parameters.values())
     if not parameters or parameters[0].kind not in POSITIONAL or parameters[0].default is not Parameter.empty:
         raise TypeError(f"{label} has no self; write def {label.rpartition('.')[2]}(self, ...)")
-    for one in parameters[1:]:
-        # Names that start with two underscores come as _Wallet__name.
-        if one.name[:1] == "_":
-            raise TypeError(
-                f"{label}: the name of {one.name!r} starts with _, as options do; for the wire give it another: Annotated[..., Field(alias={one.name!r})]"
-            )
     return signature.replace(parameters=parameters[1:])
 
 
-def _unpacked(signature: Signature, hints: Mapping[str, Any]) -> tuple[Signature, Mapping[str, Any]]:
+def _check_parameter(label: str, one: Parameter) -> None:
+    # Names that start with two underscores come as _Wallet__name.
+    if one.name[:1] == "_":
+        raise TypeError(
+            f"{label}: the name of {one.name!r} starts with _, as options do; for the wire give it another: Annotated[..., Field(alias={one.name!r})]"
+        )
+    # Without pydantic there is none.
+    if isinstance(one.default, getattr(sys.modules.get("pydantic.fields"), "FieldInfo", ())):
+        raise TypeError(f"{label}: the default of {one.name} is a Field(...); write it into the annotation: {one.name}: Annotated[..., Field(...)]")
+
+
+def _unpacked(label: str, signature: Signature, hints: Mapping[str, Any]) -> tuple[Signature, Mapping[str, Any]]:
     """The same with a param for each key of ``**params: Unpack[SomeTypedDict]``."""
     others = list(signature.parameters.values())
     last = others[-1] if others else None
     hint = hints.get(last.name) if last is not None and last.kind is last.VAR_KEYWORD else None
-    if get_origin(hint) is not Unpack:
+    if last is None or get_origin(hint) not in UNPACKS:
         return signature, hints
     others.pop()
     (document,) = get_args(hint)
+    if not typing_extensions.is_typeddict(document) or vars(document).get("__parameters__"):
+        raise TypeError(f"{label}: **{last.name} takes Unpack[...] of a TypedDict that is not generic, got {document!r:.80}")
     keys: dict[str, Any] = {}
     for key, one in get_type_hints(document, include_extras=True).items():
-        qualifier = get_origin(one)
-        # Qualifiers in annotations that are strings are known only now.
-        is_required = qualifier is Required or (qualifier is not NotRequired and key in document.__required_keys__)
-        keys[key] = get_args(one)[0] if qualifier in (Required, NotRequired) else one
+        if not key.isidentifier() or keyword.iskeyword(key):
+            hint = f"give it a name, and for the wire Annotated[..., Field(alias={key!r})]"
+            raise TypeError(f"{label}: the key {key!r} of {document.__name__} can be no name of a param; {hint}")
+        if key in signature.parameters and key != last.name:
+            raise TypeError(f"{label}: {key} is a param, and a key of {document.__name__}, too; leave out one of them")
+        is_required = key in document.__required_keys__
+        while get_origin(one) in QUALIFIERS:
+            # Those in annotations that are strings are known only now.
+            is_required = get_origin(one) is Required or (is_required and get_origin(one) is not NotRequired)
+            (one,) = get_args(one)
+        keys[key] = one
         # What may be left out is never filled in, so any default will do.
-        others.append(Parameter(key, Parameter.KEYWORD_ONLY, default=Parameter.empty if is_required else ..., annotation=keys[key]))
+        others.append(Parameter(key, Parameter.KEYWORD_ONLY, default=Parameter.empty if is_required else ..., annotation=one))
     return signature.replace(parameters=others), {**hints, **keys}
+
+
+def _without_unset(hint: Any) -> Any:
+    if get_origin(hint) not in UNIONS or Unset not in get_args(hint):
+        return hint
+    return Union[tuple(one for one in get_args(hint) if one is not Unset)]  # noqa: UP007
 
 
 def _travel_by_name(label: str, each: list[Parameter], by: str | None) -> bool:
@@ -171,6 +217,7 @@ def _checker(label: str, each: list[Parameter], hints: Mapping[str, Any]) -> Che
 
 
 def _annotation(parameter: Parameter, hint: Any) -> Any:
+    hint = _without_unset(hint)
     if parameter.kind is parameter.VAR_POSITIONAL:
         return list[hint]
     return dict[str, hint] if parameter.kind is parameter.VAR_KEYWORD else hint

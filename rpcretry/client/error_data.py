@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import JsonRpcError
 from ..errors._answers import Registry
+from ._generics import meanings_of, substituted
 
 __all__ = ["data_validators"]
 
@@ -38,7 +39,8 @@ def _declared(cls: type[JsonRpcError]) -> Any:
             if own:
                 # What else the class annotates is none of our business, and may be for type checkers alone.
                 alone = type(base.__name__, (), {"__annotations__": own, "__module__": base.__module__})
-                return typing.get_type_hints(alone, localns=dict(vars(base)), include_extras=True)["data"]
+                hint = typing.get_type_hints(alone, localns=dict(vars(base)), include_extras=True)["data"]
+                return substituted(hint, meanings_of(cls)[base])
         except Exception as problem:
             hint = "define the type that it names at the top of the module, before the client is made"
             raise TypeError(f"errors: the annotation of {base.__name__}.data cannot be read ({type(problem).__name__}: {problem}); {hint}") from None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
-from .._check import deadline_in_seconds, seconds, text
+from .._check import deadline_in_seconds, refuse_unknown, seconds, text
 from .._unset import UNSET, Unset
 from ..retry.fallback import Fallback, as_fallback
 from ..retry.strategy import RetryStrategy
@@ -25,6 +25,8 @@ T_co = TypeVar("T_co", covariant=True)
 Nothing = TypeVar("Nothing", None, Coroutine[Any, Any, None])
 
 By: TypeAlias = Literal["position", "name"]
+
+OPTIONS = ("retry_strategy", "timeout", "deadline", "fallback", "idempotency_key")
 
 
 class AsyncInterface(Protocol):
@@ -46,6 +48,7 @@ class RpcMethod(Generic[P, T_co]):
     :ivar idempotent: whether it may be executed twice; ``None`` where the strategy says so.
     :ivar is_notification: whether it is sent without waiting for an answer.
     :ivar options: the options that it has of its own.
+    :raises TypeError, ValueError: naming what is wrong, and the fix.
     """
 
     __isabstractmethod__ = False
@@ -59,7 +62,8 @@ class RpcMethod(Generic[P, T_co]):
         is_notification: bool = False,
         options: Mapping[str, Any] = types.MappingProxyType({}),
     ) -> None:
-        functools.update_wrapper(cast("Any", self), function)
+        _check(name, by, idempotent, options)
+        functools.update_wrapper(cast("Any", self), _function("notification" if is_notification else "rpc", function))
         self.function = function
         self.name = name
         self.by = by
@@ -71,7 +75,7 @@ class RpcMethod(Generic[P, T_co]):
     @overload
     def __get__(self, instance: None, owner: type[Any]) -> RpcMethod[P, T_co]: ...
     @overload
-    def __get__(self: RpcMethod[P, Coroutine[Any, Any, T]], instance: AsyncInterface, owner: type[Any]) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self: RpcMethod[P, Awaitable[T]], instance: AsyncInterface, owner: type[Any]) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
     def __get__(self, instance: AsyncInterface, owner: type[Any]) -> Callable[P, Coroutine[Any, Any, T_co]]: ...
     @overload
@@ -79,6 +83,25 @@ class RpcMethod(Generic[P, T_co]):
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         # What client.typed returns has methods of its own; this is for whoever makes an instance of the class itself.
         return self if instance is None else types.MethodType(self.function, instance)
+
+    @overload
+    def __call__(self: RpcMethod[P, Awaitable[T]], instance: AsyncInterface, /, *args: P.args, **params: P.kwargs) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def __call__(self, instance: AsyncInterface, /, *args: P.args, **params: P.kwargs) -> Coroutine[Any, Any, T_co]: ...
+    @overload
+    def __call__(self, instance: object, /, *args: P.args, **params: P.kwargs) -> T_co: ...
+    def __call__(self, instance: Any = UNSET, /, *args: Any, **params: Any) -> Any:
+        # As a function of the class is called with an instance. It has a default for unittest.mock, which goes by this signature.
+        from ._interface_calls import Typed
+
+        if type(instance) is Typed:
+            return getattr(instance, self.__name__)(*args, **params)
+        if instance is UNSET:
+            raise TypeError(f"{self.function.__qualname__}() is a method; call it on what client.typed returned")
+        return self.function(instance, *args, **params)
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.__name__ = name
 
     def __repr__(self) -> str:
         return f"<{'notification' if self.is_notification else 'rpc'} {self.function.__qualname__}>"
@@ -140,11 +163,7 @@ def rpc(
     :raises TypeError, ValueError: naming the option, its value and the fix.
     """
     given = {"retry_strategy": retry_strategy, "timeout": timeout, "deadline": deadline, "fallback": fallback, "idempotency_key": idempotency_key}
-    if idempotent is not None and not isinstance(idempotent, bool):
-        raise TypeError(
-            f"idempotent must be True, False or None, got {type(idempotent).__name__} {idempotent!r:.60}; names are for RetryStrategy(idempotent=...)"
-        )
-    return _declared("rpc", function, name, by, idempotent, False, given)
+    return _declared(function, name, by, idempotent, False, given)
 
 
 @overload
@@ -175,21 +194,27 @@ def notification(
     The params are those of :func:`rpc`. Such a method is declared ``-> None``.
     """
     given = {"retry_strategy": retry_strategy, "timeout": timeout, "deadline": deadline, "idempotency_key": idempotency_key}
-    return _declared("notification", function, name, by, None, True, given)
+    return _declared(function, name, by, None, True, given)
 
 
-def _declared(decorator: str, function: Any, name: object, by: Any, idempotent: bool | None, is_notification: bool, given: Mapping[str, Any]) -> Any:
+def _declared(function: Any, name: Any, by: Any, idempotent: bool | None, is_notification: bool, given: Mapping[str, Any]) -> Any:
     if function is UNSET:
         options = {option: value for option, value in given.items() if value is not UNSET}
-        _check_options(options)
-        if by not in (None, "position", "name"):
-            raise ValueError(f'by must be "position" or "name", got {by!r:.60}')
-        known = None if name is None else text("name", name)
-        return lambda method: RpcMethod(_function(decorator, method), known, by, idempotent, is_notification, types.MappingProxyType(options))
-    return RpcMethod(_function(decorator, function), is_notification=is_notification)
+        _check(name, by, idempotent, options)
+        return lambda method: RpcMethod(method, name, by, idempotent, is_notification, types.MappingProxyType(options))
+    return RpcMethod(function, is_notification=is_notification)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
+def _check(name: object, by: object, idempotent: object, options: Mapping[str, Any]) -> None:
+    if name is not None:
+        text("name", name)
+    if by not in (None, "position", "name"):
+        raise ValueError(f'by must be "position" or "name", got {by!r:.60}')
+    if idempotent is not None and not isinstance(idempotent, bool):
+        raise TypeError(
+            f"idempotent must be True, False or None, got {type(idempotent).__name__} {idempotent!r:.60}; names are for RetryStrategy(idempotent=...)"
+        )
+    refuse_unknown("RpcMethod", options, OPTIONS, {"headers": "client.using(headers=...)"})
     as_strategy("retry_strategy", options.get("retry_strategy"))
     seconds("timeout", options.get("timeout"))
     deadline_in_seconds("deadline", options.get("deadline"))

@@ -95,10 +95,9 @@ class Options:
     :ivar key: where the idempotency key of a call comes from.
     :ivar awaited: whether the client is an async one.
     :ivar limits: when a batch goes as several.
-    :ivar idempotent: what an interface declares of its method; ``None`` where it is the strategy's to say.
     """
 
-    __slots__ = ("awaited", "convert", "headers", "idempotent", "key", "layers", "limits", "policy")
+    __slots__ = ("awaited", "convert", "headers", "key", "layers", "limits", "policy")
 
     def __init__(
         self,
@@ -109,7 +108,6 @@ class Options:
         key: KeySource | None = None,
         awaited: bool = False,
         limits: BatchLimits = UNLIMITED,
-        idempotent: bool | None = None,
     ) -> None:
         self.policy = policy
         self.layers = layers
@@ -118,7 +116,6 @@ class Options:
         self.key = key
         self.awaited = awaited
         self.limits = limits
-        self.idempotent = idempotent
 
     def keyed(self, request: Request) -> Options:
         """The same with the idempotency key of *request* among the headers, where requests have one."""
@@ -129,7 +126,7 @@ class Options:
         return self._with(self.headers, limits)
 
     def _with(self, headers: Headers | None, limits: BatchLimits) -> Options:
-        return Options(self.policy, self.layers, headers, self.convert, self.key, self.awaited, limits, self.idempotent)
+        return Options(self.policy, self.layers, headers, self.convert, self.key, self.awaited, limits)
 
     def replace(
         self,
@@ -143,18 +140,19 @@ class Options:
         fallback: Fallback | Unset | None = UNSET,
         idempotency_key: IdempotencyKey | Unset | None = UNSET,
         convert: Convert | Unset | None = UNSET,
-        idempotent: bool | Unset | None = UNSET,
+        idempotent: bool | None = None,
     ) -> Options:
-        """The same with what is given: ``None`` disables, absent inherits; headers are added to those there are."""
-        policy, key, declared = self.policy, self.key, self.idempotent
-        if idempotent is not UNSET:
-            declared = idempotent
+        """The same with what is given: ``None`` disables, absent inherits; headers are added to those there are.
+
+        :param idempotent: what an interface declares of its method; ``None`` where it is the strategy's to say.
+        """
+        policy, key = self.policy, self.key
         if idempotency_key is not UNSET:
             key = as_key_source(prefix + "idempotency_key", idempotency_key, one_call=bool(prefix))
-        if retry_strategy is not UNSET or fallback is not UNSET or (key is None) != (self.key is None) or declared is not self.idempotent:
+        if retry_strategy is not UNSET or fallback is not UNSET or (key is None) != (self.key is None) or idempotent is not None:
             strategy = policy.strategy if retry_strategy is UNSET else as_strategy(prefix + "retry_strategy", retry_strategy)
             other = policy.fallback if fallback is UNSET else as_fallback(prefix + "fallback", fallback, awaited=self.awaited)
-            layers = compose(strategy, self.layers, keyed=key is not None, idempotent=declared)
+            layers = compose(strategy, self.layers, keyed=key is not None, idempotent=idempotent)
             policy = Policy(strategy, layers, policy.sinks, policy.timeout, policy.deadline, other)
         if timeout is not UNSET or deadline is not UNSET:
             policy = policy.limited(
@@ -164,7 +162,7 @@ class Options:
         fields = self.headers if headers is UNSET else merged(self.headers, as_headers(prefix + "headers", headers))
         if convert is UNSET:
             convert = self.convert if result is UNSET else None if result is None else as_convert(result)
-        return Options(policy, self.layers, fields, convert, key, self.awaited, self.limits, declared)
+        return Options(policy, self.layers, fields, convert, key, self.awaited, self.limits)
 
 
 def as_convert(type_: Any) -> Convert:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from .._unset import UNSET
 from ..errors import ResultValidationError
 
-__all__ = ["Invalid", "converter", "validator"]
+__all__ = ["Invalid", "adapter_of", "converter", "reasons", "validator"]
 
 Converter = Callable[[object, str, int | None], Any]
+
+WORD = re.compile(r"\w+")
 
 
 class Invalid(Exception):
@@ -40,12 +44,7 @@ def validator(type_: Any, parameter: str, whole: str) -> Callable[[object], Any]
     # a function with the result.
     if isinstance(type_, (str, dict)) or inspect.isroutine(type_):
         raise TypeError(f"{parameter} must be a type that pydantic can validate, got {type(type_).__name__} {type_!r:.80}; give the type itself")
-    try:
-        adapter = TypeAdapter(type_)
-    except Exception as problem:
-        raise TypeError(f"{parameter} must be a type that pydantic can validate, got {type_!r:.80}: {str(problem).splitlines()[0]:.200}") from None
-    if not getattr(adapter, "pydantic_complete", True):
-        raise TypeError(f"{parameter} must be a type that pydantic can validate, got {type_!r:.80}: it names a type that is not defined yet")
+    adapter = adapter_of(type_, parameter)
     validate = adapter.validate_python
 
     def check(value: object) -> Any:
@@ -60,12 +59,77 @@ def validator(type_: Any, parameter: str, whole: str) -> Callable[[object], Any]
                 problem = second
             except ValueError:
                 pass
-            details = problem.errors(include_url=False, include_context=False)
-            where = "; ".join(f"{'.'.join(map(str, item['loc'])) or whole}: {item['msg']}" for item in details[:3])
-            more = f" and {len(details) - 3} more" if len(details) > 3 else ""
-            raise Invalid(f"no {_name(type_)}: {where}{more}", [dict(item) for item in details]) from None
+            details = problem.errors(include_url=False)
+            message = f"no {_name(type_)}: {reasons(details, value, adapter, whole)}"
+            raise Invalid(message, [{key: said for key, said in item.items() if key != "ctx"} for item in details]) from None
 
     return check
+
+
+def adapter_of(type_: Any, parameter: str, shown: Any = UNSET) -> TypeAdapter[Any]:
+    """pydantic's validator and serializer of a type.
+
+    :param parameter: what the type was given as, for the message of a mistake.
+    :param shown: the type that the message shows, where it is another.
+    :raises TypeError: where pydantic has none for it.
+    """
+    try:
+        adapter = TypeAdapter[Any](type_)
+        if getattr(adapter, "pydantic_complete", True):
+            return adapter
+        reason = "it names a type that is not defined yet"
+    except Exception as problem:
+        reason = str(problem).splitlines()[0]
+    raise TypeError(f"{parameter} must be a type that pydantic can validate, got {type_ if shown is UNSET else shown!r:.80}: {reason:.200}")
+
+
+def reasons(details: Sequence[Mapping[str, Any]], value: object, adapter: TypeAdapter[Any], whole: str = "") -> str:
+    """What is wrong with *value*, in one line that shows nothing of it: no values, and no keys of mappings.
+
+    :param details: pydantic's list of that.
+    :param whole: what the value is called where all of it is wrong.
+    """
+    known = _words(adapter.core_schema)
+    said = (f"{'.'.join(_place(item['loc'], value, known)) or whole}: {_message(item)}" for item in details[:3])
+    return "; ".join(said) + (f" and {len(details) - 3} more" if len(details) > 3 else "")
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    # Of pydantic's own messages this one shows a value.
+    return f"unknown tag, expected {item['ctx']['expected_tags']}" if item["type"] == "union_tag_invalid" else item["msg"]
+
+
+def _place(loc: Sequence[int | str], value: Any, known: set[str]) -> list[str]:
+    """Where it is, in words of the program. A part that is none of them is a key that came with the value."""
+    place: list[str] = []
+    for part in loc:
+        words = [] if isinstance(part, int) else WORD.findall(part)
+        is_key = isinstance(value, Mapping) if isinstance(part, int) else not words or not known.issuperset(words)
+        if not (part == "[key]" and place[-1:] == ["[key]"]):
+            place.append("[key]" if is_key else str(part))
+        if isinstance(value, Mapping):
+            value = value.get(part, value)
+        elif isinstance(part, int):
+            value = value[part] if isinstance(value, (list, tuple)) and part < len(value) else None
+        else:
+            # What is no attribute names a branch of a union.
+            value = getattr(value, "__dict__", {}).get(part, value)
+    return place
+
+
+def _words(schema: object) -> set[str]:
+    """The words of a schema: names of fields, types, classes and functions."""
+    words = {"constrained"}
+    found, seen = [schema], set[int]()
+    for one in found:
+        if isinstance(one, str):
+            words.update(WORD.findall(one))
+        elif callable(one):
+            words.update(WORD.findall(getattr(one, "__qualname__", "")))
+        elif isinstance(one, (dict, list, tuple)) and id(one) not in seen:
+            seen.add(id(one))
+            found += (*one, *one.values()) if isinstance(one, dict) else one
+    return words
 
 
 @functools.lru_cache(maxsize=512)

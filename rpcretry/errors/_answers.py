@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -67,6 +68,22 @@ class JsonRpcError(RpcRetryError):
     def raw_data(self) -> object:
         """What came with the error, as the server sent it, whatever type the class declares."""
         return vars(self).get("_raw_data", self.data)
+
+    def __copy__(self) -> JsonRpcError:
+        restore, arguments = super().__reduce__()
+        copied: JsonRpcError = restore(*arguments)
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        restore, (cls, args, state) = super().__reduce__()
+        if "_raw_data" in state:
+            try:
+                pickle.dumps(self.data)
+            except Exception:
+                # Whatever a class of the user's holds, the error gets through, with what it was made of.
+                state["data"] = self._raw_data
+                state["__notes__"] = [*state.get("__notes__", ()), f"its data is as it came, since a {type(self.data).__name__} cannot be pickled"]
+        return restore, (cls, args, state)
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]" if self.message else f"JSON-RPC error {self.code}"

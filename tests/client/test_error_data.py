@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pydantic
@@ -16,6 +18,7 @@ from rpcretry import UNSET, BatchRequest, JsonRpcError, Request, RetryStrategy
 from rpcretry.client import Joining
 from rpcretry.messages import fresh
 from rpcretry.testing import error, result
+from rpcretry.transport import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Hashable as Unknown
@@ -199,3 +202,89 @@ def test_a_type_that_cannot_be_used_is_refused_when_the_client_is_made() -> None
     unusable = type("Unusable", (JsonRpcError,), {"CODE": 1, "__annotations__": {"data": Nothing}})
     with pytest.raises(TypeError, match=r"^Unusable.data must be a type that pydantic can validate, got <class"):
         Rig("sync", errors=[unusable])
+
+
+class OfInt(Holder[int]):
+    CODE = 2010
+
+
+class Listed(Holder[list[T]], Generic[T]):
+    CODE = 2011
+
+
+class OfPages(Listed[UserData]):
+    CODE = 2012
+
+
+@pytest.mark.parametrize(
+    ("cls", "good", "bad"),
+    [(OfInt, 3, "x"), (OfPages, [{"user_id": 7}], [{"user_id": "x"}]), (Listed, [{"any": 1}], 3)],
+)
+def test_type_variables_of_error_classes_are_what_the_class_gives_them(cls: type[JsonRpcError], good: object, bad: object) -> None:
+    def raised(data: object) -> JsonRpcError:
+        with pytest.raises(cls) as caught:
+            Rig("sync", error(cls.CODE, "m", data=data), errors=[OfInt, OfPages, Listed]).call("m")  # type: ignore[arg-type]
+        return caught.value
+
+    assert not getattr(raised(good), "__notes__", [])
+    assert raised(good).data == ([UserData(user_id=7)] if cls is OfPages else good)
+    assert len(raised(bad).__notes__) == 1
+
+
+class Uncomparable:
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(lambda value: cls())
+
+
+class Odd(JsonRpcError):
+    CODE = 2013
+    data: Uncomparable
+
+
+@pytest.mark.parametrize("code", [2001, 2013, 2007, 9])
+@both_drivers
+def test_nobody_gets_the_data_of_another_request(driver: str, code: int) -> None:
+    nameless = [{"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": "m", "data": {"user_id": user}}} for user in ("one", 2)]
+    rig = Rig(driver, Reply(json.dumps(nameless).encode()), errors=[*ERRORS, Odd])
+    for response in rig.send(BatchRequest(Request("a"), Request("b"))):
+        assert (response.error.code, response.error.data, response.error.raw_data) == (code, UNSET, UNSET)
+        assert not getattr(response.error, "__notes__", [])
+
+
+@both_drivers
+def test_data_that_is_the_same_for_all_is_everybodys(driver: str) -> None:
+    nameless = [{"jsonrpc": "2.0", "id": None, "error": {"code": 2001, "message": "m", "data": {"user_id": 1}}}] * 2
+    rig = Rig(driver, Reply(json.dumps(nameless).encode()), errors=ERRORS)
+    for response in rig.send(BatchRequest(Request("a"), Request("b"))):
+        assert (response.error.data, response.error.raw_data) == (UserData(user_id=1), {"user_id": 1})
+
+
+class Locked(pydantic.BaseModel):
+    user_id: int
+    _lock: Any = pydantic.PrivateAttr(default_factory=threading.Lock)
+
+
+class LockedError(JsonRpcError):
+    CODE = 2014
+    data: Locked
+
+
+def test_data_that_cannot_be_pickled_travels_as_it_came() -> None:
+    with pytest.raises(LockedError) as caught:
+        Rig("sync", error(2014, "m", data={"user_id": 7}), errors=[LockedError]).call("m")
+    here = caught.value
+    here.add_note("mine")
+    there = pickle.loads(pickle.dumps(here))
+    assert (type(there), there.code, there.data, there.raw_data) == (LockedError, 2014, {"user_id": 7}, {"user_id": 7})
+    assert there.__notes__ == ["mine", "its data is as it came, since a Locked cannot be pickled"]
+    twin = copy.copy(here)
+    assert (twin.data, twin.raw_data, twin.__notes__) == (here.data, {"user_id": 7}, ["mine"])
+    assert here.__notes__ == ["mine"]

@@ -9,11 +9,13 @@ import sys
 import types
 import typing
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeVar, Unpack
 
 import pydantic
 import pytest
+from pydantic import AliasChoices, AliasPath, Field, Secret, SecretBytes, SecretStr
 from support import Rig, both_drivers
+from typing_extensions import TypeAliasType, TypedDict
 
 from rpcretry import AsyncInterface, Client, Fallback, RetryStrategy, notification, rpc
 from rpcretry.client import RpcMethod
@@ -86,6 +88,50 @@ def overloaded(self: Any, a: str) -> str: ...
 def overloaded(self: Any, a: Any) -> Any: ...
 
 
+Password = TypeAliasType("Password", SecretStr)
+
+
+class Keywords(TypedDict("Keywords", {"from": int})): ...
+
+
+class Dashes(TypedDict("Dashes", {"a-b": int})): ...
+
+
+class Twice(TypedDict):
+    x: int
+
+
+class Of(TypedDict, Generic[T]):
+    x: T
+
+
+class WithOption(TypedDict):
+    _timeout: int
+
+
+@notification
+def later(self: Any) -> Awaitable[int]: ...  # type: ignore[empty-body, type-var]
+def unpacked_key(self: Any, **params: Unpack[Keywords]) -> int: ...  # type: ignore[empty-body]
+def unpacked_dash(self: Any, **params: Unpack[Dashes]) -> int: ...  # type: ignore[empty-body]
+def unpacked_twice(self: Any, x: int, **params: Unpack[Twice]) -> int: ...  # type: ignore[empty-body, misc]
+def unpacked_generic(self: Any, **params: Unpack[Of[int]]) -> int: ...  # type: ignore[empty-body]
+def unpacked_bare_generic(self: Any, **params: Unpack[Of]) -> int: ...  # type: ignore[empty-body, type-arg]
+def unpacked_class(self: Any, **params: Unpack[Unknown]) -> int: ...  # type: ignore[empty-body, misc]
+def unpacked_option(self: Any, **params: Unpack[WithOption]) -> int: ...  # type: ignore[empty-body]
+def field_default(self: Any, a: int, b: int = Field(default=5)) -> int: ...  # type: ignore[empty-body]
+def same_alias(self: Any, a: Annotated[int, Field(alias="x")], b: Annotated[int, Field(alias="x")]) -> int: ...  # type: ignore[empty-body]
+def alias_is_name(self: Any, id_: Annotated[int, Field(alias="id")], id: int) -> int: ...  # type: ignore[empty-body]
+def swapped(self: Any, src: Annotated[str, Field(alias="to")], to: Annotated[str, Field(alias="src")]) -> int: ...  # type: ignore[empty-body]
+def written_alias(self: Any, a: Annotated[int, Field(serialization_alias="b")], b: int = 3) -> int: ...  # type: ignore[empty-body]
+def read_alias(self: Any, a: Annotated[int, Field(validation_alias="b")], b: int = 3) -> int: ...  # type: ignore[empty-body]
+def choices(self: Any, a: Annotated[int, Field(validation_alias=AliasChoices("c", AliasPath("b", 0)))], b: int = 3) -> int: ...  # type: ignore[empty-body]
+def never_sent(self: Any, a: Annotated[int, Field(exclude=True)], b: int) -> int: ...  # type: ignore[empty-body]
+def secret(self: Any, password: SecretStr) -> int: ...  # type: ignore[empty-body]
+def secret_inside(self: Any, keys: Annotated[dict[str, SecretBytes | None], Field(min_length=1)]) -> int: ...  # type: ignore[empty-body]
+def secret_alias(self: Any, password: Password | None) -> int: ...  # type: ignore[empty-body]
+def secret_generic(self: Any, pin: Secret[int]) -> int: ...  # type: ignore[empty-body]
+
+
 async def slow_fallback() -> int:
     return 3
 
@@ -125,8 +171,8 @@ REFUSED: list[tuple[Any, str]] = [
     (interface(a=named(rest)), r'Api\.a: \*a has no name to travel by; write by="position"'),
     (interface(a=placed(others)), r'Api\.a: \*\*a has no position to travel by; write by="name"'),
     (interface(a=option), r"Api\.a: the name of '_timeout' starts with _, as options do; .*Field\(alias='_timeout'\)"),
-    (interface(a=unknown_param), r"Api\.a: b must be of a type that pydantic can validate, got <class '.*Unknown'>: "),
-    (interface(a=unfinished_param), r"Api\.a: b must be of a type that pydantic can validate, got <class '.*Unfinished'>: "),
+    (interface(a=unknown_param), r"Api\.a: the annotation of b must be a type that pydantic can validate, got <class '.*Unknown'>: "),
+    (interface(a=unfinished_param), r"Api\.a: the annotation of b must be a type that pydantic can validate, got <class '.*Unfinished'>: "),
     (interface(a=unknown_result), r"Api\.a: what it returns must be a type that pydantic can validate, got "),
     (
         interface(a=missing_name),
@@ -136,6 +182,29 @@ REFUSED: list[tuple[Any, str]] = [
     (interface(a=notification(noted)), r"Api\.a is a notification, which has no result, and declares one; write -> None, or @rpc$"),
     (interface(a=typing.overload(noted)), r"Api\.a is overloaded, and nothing says which signature is meant"),
     (OfATypeVariable, r"OfATypeVariable is generic; give typed what it is of: OfATypeVariable\[T\]$"),
+    (int | str, r"typed takes a class with annotated methods, got UnionType int \| str$"),
+    (Annotated[Unknown, 1], r"typed takes a class with annotated methods, got _AnnotatedAlias "),
+    (interface(a=later), r"Api\.a is a notification, which has no result"),
+    (interface(a=unpacked_key), r"Api\.a: the key 'from' of Keywords can be no name of a param; .* Annotated\[\.\.\., Field\(alias='from'\)\]$"),
+    (interface(a=unpacked_dash), r"Api\.a: the key 'a-b' of Dashes can be no name of a param"),
+    (interface(a=unpacked_twice), r"Api\.a: x is a param, and a key of Twice, too; leave out one of them$"),
+    (interface(a=unpacked_generic), r"Api\.a: \*\*params takes Unpack\[\.\.\.\] of a TypedDict that is not generic, got .*Of\[int\]$"),
+    (interface(a=unpacked_bare_generic), r"Api\.a: \*\*params takes Unpack\[\.\.\.\] of a TypedDict that is not generic, got "),
+    (interface(a=unpacked_class), r"Api\.a: \*\*params takes Unpack\[\.\.\.\] of a TypedDict that is not generic, got "),
+    (interface(a=unpacked_option), r"Api\.a: the name of '_timeout' starts with _, as options do"),
+    (interface(a=field_default), r"Api\.a: the default of b is a Field\(\.\.\.\); write it into the annotation: b: Annotated\[\.\.\., Field\(\.\.\.\)\]$"),
+    (interface(a=same_alias), r"Api\.a: (b and a|a and b) would both travel as 'x'; give one of them another name$"),
+    (interface(a=alias_is_name), r"Api\.a: id_ and id would both travel as 'id'; give one of them another name$"),
+    (interface(a=named(swapped)), r"Api\.a: 'to' is an alias of src, and to has that name, too; give one of them another name$"),
+    (interface(a=swapped), r"Api\.a: 'to' is an alias of src, and to has that name, too; give one of them another name$"),
+    (interface(a=written_alias), r"Api\.a: a and b would both travel as 'b'"),
+    (interface(a=read_alias), r"Api\.a: 'b' is an alias of a, and b has that name, too"),
+    (interface(a=choices), r"Api\.a: 'b' is an alias of a, and b has that name, too"),
+    (interface(a=never_sent), r"Api\.a: a has Field\(exclude=True\), and would never be sent; leave it out of the method$"),
+    (interface(a=secret), r"Api\.a: the annotation of password holds a SecretStr, which pydantic writes as stars; .* get_secret_value\(\)$"),
+    (interface(a=secret_inside), r"Api\.a: the annotation of keys holds a SecretBytes, which pydantic writes as stars"),
+    (interface(a=secret_alias), r"Api\.a: the annotation of password holds a SecretStr, which pydantic writes as stars"),
+    (interface(a=secret_generic), r"Api\.a: the annotation of pin holds a Secret, which pydantic writes as stars"),
     (NotAwaitable, r"NotAwaitable\.get is no @rpc, so type checkers would take its result for one that is not awaited; write @rpc over it$"),
 ]
 
@@ -191,6 +260,23 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_options_are_checked_where_they_are_written(decorator: Any, options: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         decorator(**options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        ({"by": "order"}, ValueError, 'by must be "position" or "name"'),
+        ({"name": 3}, TypeError, "name must be a str"),
+        ({"idempotent": "yes"}, TypeError, "idempotent must be True, False or None"),
+        ({"options": {"timeout": 0}}, ValueError, "timeout must be more than 0"),
+        ({"options": {"retries": 3}}, TypeError, "RpcMethod has no parameter 'retries'"),
+        ({"function": len}, TypeError, "@rpc takes a function, got builtin_function_or_method"),
+        ({"function": len, "is_notification": True}, TypeError, "@notification takes a function"),
+    ],
+)
+def test_a_method_that_is_made_by_hand_is_checked_as_well(wrong: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        RpcMethod(**{"function": noted, **wrong})
 
 
 def test_what_the_decorators_take() -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Any, Generic, TypeVar, assert_type
 
 import rpcretry
 from rpcretry import Delivery, JsonRpcError
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -60,3 +62,16 @@ def given(backend: rpcretry.Client) -> None:
     rpcretry.Client(backend.backend, errors=[ValueError])  # type: ignore[list-item]
     rpcretry.Client(backend.backend, errors=[UserNotFound()])  # type: ignore[list-item]
     UserNotFound("no", codes=3)  # type: ignore[call-arg]
+
+
+class Holding(JsonRpcError, Generic[T]):
+    data: T
+
+
+class HoldingInt(Holding[int]):
+    CODE = 4000
+
+
+def generic(error: HoldingInt) -> None:
+    assert_type(error.data, int)
+    error.data.name  # type: ignore[attr-defined]

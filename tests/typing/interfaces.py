@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, assert_type
 import rpcretry
 import rpcretry.backends.aiohttp
 import rpcretry.backends.requests
-from rpcretry import AsyncInterface, RetryStrategy, notification, rpc
+from rpcretry import UNSET, AsyncInterface, RetryStrategy, Unset, notification, rpc
 from rpcretry.client import RpcMethod
 
 T = TypeVar("T")
@@ -207,3 +207,78 @@ class Wrong(Protocol):
 
     @notification(idempotent=True)  # type: ignore[call-overload, untyped-decorator]
     def repeated_note(self) -> None: ...
+
+
+class Changed(Wallet, Protocol):
+    """mypy compares what an override takes and returns. pyright compares the descriptors, and wants to be told."""
+
+    @rpc
+    def get_balance(self, address: str, confirmations: int = 1, currency: str = "") -> Balance: ...  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @rpc
+    def ping(self) -> str: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class SameAgain(Wallet, Protocol):
+    """The same signature is no change for pyright, either."""
+
+    @rpc(timeout=60)
+    def get_balance(self, address: str, confirmations: int = 1) -> Balance: ...
+
+
+class ChangedBadly(Wallet, Protocol):
+    @rpc
+    def get_balance(self, address: int) -> Balance: ...  # type: ignore[override]
+
+
+class Fake(Plain):
+    """A double that is written as a subclass."""
+
+    def get_balance(self, address: str) -> Balance:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return Balance(1)
+
+
+class Structural:
+    """A double that has the methods alone: mypy takes it for the Protocol, and pyright does not."""
+
+    def get(self, id: int) -> Balance:
+        return Balance(id)
+
+    def all(self) -> list[Balance]:
+        return []
+
+
+class Later(Protocol):
+    @rpc
+    def soon(self) -> Awaitable[int]: ...
+
+
+class AwaitedLater(Later, AsyncInterface, Protocol): ...
+
+
+class Limited(Protocol):
+    def find(self, name: str, limit: int | Unset = UNSET) -> list[str]: ...
+
+
+def takes(repository: Repository[Balance]) -> None: ...
+
+
+def overrides(client: rpcretry.Client) -> None:
+    assert_type(client.typed(Changed).get_balance("a", currency="EUR"), Balance)
+    assert_type(client.typed(SameAgain).get_balance("a"), Balance)
+    assert_type(client.typed(Fake).get_balance("a"), Balance)
+    takes(Structural())  # pyright: ignore[reportArgumentType]
+    client.typed(Limited).find("a", UNSET)
+    client.typed(Limited).find("a", 3)
+    client.typed(Limited).find("a", "3")  # type: ignore[arg-type]
+
+
+async def declared_awaitables(client: rpcretry.AsyncClient) -> None:
+    assert_type(await client.typed(AwaitedLater).soon(), int)
+    assert_type(await client.typed(Later).soon(), int)
+
+
+async def functions_of_the_class(client: rpcretry.Client, aclient: rpcretry.AsyncClient) -> None:
+    assert_type(Wallet.get_balance(client.typed(Wallet), "a"), Balance)
+    assert_type(await Awaited.get_balance(aclient.typed(Awaited), "a"), Balance)
+    Wallet.get_balance(client.typed(Wallet), 1)  # type: ignore[call-overload]
