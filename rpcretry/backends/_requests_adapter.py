@@ -26,6 +26,10 @@ JOINED = 65_536
 HEAD = 65_536
 RECORD = 16_384
 
+# poll takes milliseconds as a C int. Python's sockets hand it more than that unchecked: 4,294,968 s would be over in 0.7 s, and
+# 1e10 s raise OverflowError. A read that takes 24 days ends in any case.
+MAX_WAIT = 2_147_483.0
+
 
 class Progress:
     """How far an exchange has come.
@@ -44,13 +48,13 @@ class Progress:
         self.response: requests.Response | None = None
 
     def left(self) -> float | None:
-        """Seconds left; ``None`` without a limit. Raises TimeoutError when there are none."""
+        """Seconds left for a read; ``None`` without a limit. Raises TimeoutError when there are none."""
         if self.ends_by == math.inf:
             return None
         left = self.ends_by - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
-        return left
+        return min(left, MAX_WAIT)
 
 
 class _Current(threading.local):

@@ -60,8 +60,11 @@ class Target(NamedTuple):
             # Python's own words quote what it took for the port, which may be a password whose @host was forgotten.
             raise ValueError("url is malformed: its host or its port is none; write http://host:8545/path") from None
         if parts.scheme not in ("http", "https"):
-            missing = "" if parts.scheme and "://" in text else "; write http://... or https://..."
-            raise ValueError(f"url must start with http:// or https://, got the scheme {parts.scheme[:20]!r}{missing}")
+            if "://" in text:
+                raise ValueError(f"url must start with http:// or https://, got the scheme {parts.scheme[:20]!r}")
+            # What is no host and port may be a key, and what stands before an @ a password.
+            place = None if "@" in text else re.match(r"([a-z0-9.-]+|\[[0-9a-f:]+\]):\d{1,5}(?![^/?#])", text, re.IGNORECASE)
+            raise ValueError(f"url must start with http:// or https://; write http://{place[0] if place else '...'} or https://...")
         if not parts.hostname:
             raise ValueError("url has no host; write http://host:port/path")
         if any(not 0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):

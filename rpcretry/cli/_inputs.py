@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from .._check import closest
 from .._unset import UNSET
@@ -19,11 +19,18 @@ from . import UNUSABLE
 from ._ends import CommandError
 from ._exact import read, read_all
 
-__all__ = ["Secrets", "basic_auth", "headers_of", "params_of", "params_of_text", "read_batch", "target_of", "text_of"]
+__all__ = ["Secrets", "basic_auth", "headers_of", "in_locale", "params_of", "params_of_text", "read_batch", "target_of", "text_of"]
 
 _NAMED = re.compile(r"([^\W\d][\w.-]*)=(.*)", re.DOTALL)
+# Surely the name of a header, and no secret in its place.
+_HEADER = re.compile(r"[A-Za-z]{1,16}(?:-[A-Za-z]{1,16})+|Authorization|Cookie", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_SENSITIVE = re.compile(r"auth|cookie|key|secret|token|signature|password", re.IGNORECASE)
+_SENSITIVE = re.compile(r"auth|cookie|key|secret|token|signature|passw|passphrase|pwd|credential", re.IGNORECASE)
+# As names of variables are written. A secret has digits in it, or goes on for longer without an underscore.
+_CAPITALS = re.compile(r"[A-Z]{1,16}(?:_[A-Z]{1,16})*\d?")
+
+# How the core ends an excerpt of what a server sent.
+CUT: Final = "…"
 
 MEMBERS: Final = ("jsonrpc", "method", "params", "id")
 
@@ -31,6 +38,15 @@ MEMBERS: Final = ("jsonrpc", "method", "params", "id")
 def wrong(message: str) -> CommandError:
     """What to raise for wrong usage."""
     return CommandError(message, UNUSABLE)
+
+
+def in_locale(what: str, text: str) -> str:
+    """Refuse *text* with bytes that are no characters: Python has them as lone surrogates, which no JSON and no header can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise wrong(f"{what} is no text in this locale's encoding; set LC_ALL to a UTF-8 one") from None
+    return text
 
 
 class Secrets:
@@ -51,27 +67,44 @@ class Secrets:
                 self._found |= {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
 
     def add_url(self, url: str) -> None:
-        """Hide the parts of *url* that may be keys: the password, the query, and long segments of the path."""
+        """Hide the parts of *url* that may be keys: of the user-info the password, or the name where it stands alone; values of the query by
+        their name or their looks; and long segments of the path. Other words are left: a server's messages are made of them."""
         try:
             parts = urlsplit(url)
-            password = unquote(parts.password or "")
-            self.add(password, parts.password or "", parts.query, basic((unquote(parts.username or ""), password)).split()[-1])
+            user, password = parts.username or "", parts.password or ""
         except ValueError:
             return
-        self.add(*(pair.partition("=")[2] for pair in parts.query.split("&")))
-        self.add(*(segment for segment in parts.path.split("/") if len(segment) >= 16))
+        if user or password:
+            self._add_quoted(password or user)
+            self.add(basic((unquote(user), unquote(password))).split()[-1])
+        for pair in parts.query.split("&"):
+            name, equals, value = pair.partition("=")
+            if not equals:
+                name, value = "", pair
+            looks = unquote(value)
+            if _SENSITIVE.search(unquote(name)) or (len(looks) >= 8 and re.search(r"[^\W\d_]", looks) and re.search(r"\d", looks)):
+                self._add_quoted(value)
+        for segment in parts.path.split("/"):
+            if len(segment) >= 16 and re.search(r"\d", segment):
+                self._add_quoted(segment)
+
+    def _add_quoted(self, value: str) -> None:
+        """Hide a part of a URL as it is written there, and as it is meant."""
+        self.add(value, unquote(value), unquote_plus(value))
 
     def clean(self, text: str) -> str:
         """*text* without them, and without what is left of one where an excerpt ends in the middle of it."""
         for secret in sorted(self._found, key=len, reverse=True):
-            for length in range(len(secret), min(len(secret), self.PART) - 1, -1):
-                text = text.replace(secret[:length], "***")
+            text = text.replace(secret, "***")
+            if CUT in text:
+                for length in range(len(secret) - 1, self.PART - 1, -1):
+                    text = text.replace(secret[:length] + CUT, "***" + CUT)
         return text
 
 
 def target_of(text: str, secrets: Secrets) -> str:
     """The URL, which ``env:NAME`` takes from the environment."""
-    url = _variable("URL", text[4:], "env:NODE_URL") if text.startswith("env:") else text
+    url = _variable("URL", text[4:], "env:NODE_URL") if text.startswith("env:") else in_locale("URL", text)
     secrets.add_url(url)
     return url
 
@@ -83,6 +116,8 @@ def headers_of(given: Iterable[str], from_environment: Iterable[str], bearer: st
         name, colon, value = line.partition(":")
         if not colon:
             raise wrong("-H takes a name and a value: -H 'Accept-Language: en'")
+        # Nothing of it is shown: the value may stand where the name does.
+        in_locale("a header of -H", line)
         headers.append((name.strip(), value.strip()))
         if _SENSITIVE.search(name):
             secrets.add(value.strip(), *value.split()[-1:])
@@ -90,7 +125,8 @@ def headers_of(given: Iterable[str], from_environment: Iterable[str], bearer: st
         name, equals, variable = line.partition("=")
         if not equals:
             raise wrong("--header-env takes a header and the name of a variable: --header-env X-Api-Key=API_KEY")
-        headers.append((name.strip(), _variable("--header-env", variable, "X-Api-Key=API_KEY")))
+        option = f"--header-env {name.strip()}=..." if _HEADER.fullmatch(name.strip()) else "--header-env"
+        headers.append((name.strip(), _variable(option, variable, "X-Api-Key=API_KEY")))
         secrets.add(headers[-1][1], *headers[-1][1].split()[-1:])
     if bearer is not None:
         token = _variable("--bearer-env", bearer, "API_TOKEN")
@@ -114,13 +150,18 @@ def basic_auth(text: str, secrets: Secrets) -> tuple[str, str]:
 
 
 def _variable(option: str, name: str, example: str) -> str:
-    # What is no name of a variable, or of none that there is, may be the secret itself.
-    if not _VARIABLE.fullmatch(name.strip()):
+    """The value of that variable.
+
+    :param option: where it was named. No message shows the name unless it looks like one: it may be the secret itself.
+    """
+    name = name.strip()
+    if not _VARIABLE.fullmatch(name):
         raise wrong(f"{option} takes the name of a variable of the environment, and not its value: {example}")
-    value = os.environ.get(name.strip(), "").strip()
+    value = os.environ.get(name, "").strip()
     if not value:
-        raise wrong(f"{option} names a variable that the environment does not have, or an empty one; export it first")
-    return value
+        shown = f": {name}" if _CAPITALS.fullmatch(name) else ""
+        raise wrong(f"{option} names a variable that the environment does not have, or an empty one{shown}; export it first")
+    return in_locale(f"the value of the variable that {option} names", value)
 
 
 def params_of(texts: Sequence[str]) -> Params:
@@ -128,6 +169,7 @@ def params_of(texts: Sequence[str]) -> Params:
     positions: list[Any] = []
     names: dict[str, Any] = {}
     for text in texts:
+        in_locale(f"the param {text!r:.60}", text)
         matched = _NAMED.fullmatch(text) if not _is_json(text) else None
         if matched is None:
             positions.append(_value(text, text))
@@ -163,6 +205,7 @@ def params_of_text(text: str) -> Params:
     source = "standard input" if text == "-" else text[1:] if text.startswith("@") else "--params"
     if source != "--params":
         text = text_of("-" if text == "-" else source, "--params")
+    in_locale("--params", text)
     try:
         params = read(text)
     except ValueError as problem:

@@ -17,6 +17,9 @@ __all__ = ["printable", "put"]
 # Beyond that nobody reads the colours, and finding them takes seconds.
 COLOURED = 200_000
 
+# They turn around the order in which a terminal shows what follows; JSON may have them escaped.
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
 
 def put(text: str) -> None:
     """Print JSON and a line break. What the stream's encoding does not have is written with escapes, which is the same JSON."""
@@ -25,7 +28,10 @@ def put(text: str) -> None:
         text.encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
         text = re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
-    console = terminal(stream)
+    # FORCE_COLOR is for people. A program that reads a pipe wants JSON.
+    console = terminal(stream) if stream.isatty() else None
+    if stream.isatty():
+        text = _TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     if console is None or console.no_color or len(text) > COLOURED:
         _write(stream, text + "\n")
     else:

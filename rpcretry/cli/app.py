@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import enum
 import random
-import re
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from .. import __version__
-from . import UNUSABLE, UNWRITABLE
-from ._ends import CommandError, ending, failure
+from . import UNUSABLE
+from ._ends import CommandError, ending
+from ._options import BearerEnv, CallCommand, Command, Group, HeaderEnv, Headers, Invocation, Library, Taken, taking
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     # Rich would draw boxes into pipes, and reflow the examples.
     rich_markup_mode=None,
@@ -26,15 +26,8 @@ app = typer.Typer(
 )
 
 
-class Library(enum.StrEnum):
-    """What ``--backend`` of a call takes."""
-
-    requests = "requests"
-    aiohttp = "aiohttp"
-
-
 class BackendChoice(enum.StrEnum):
-    """What ``--backend`` takes."""
+    """What ``--backend`` of the demo takes."""
 
     requests = "requests"
     aiohttp = "aiohttp"
@@ -58,55 +51,16 @@ def root(
       rpcretry call http://localhost:8545 eth_blockNumber
       rpcretry call URL sum 1 2 --retry -v
       rpcretry backoff exponential:base=0.1,attempts=5,jitter=full
-      rpcretry demo                  watch calls survive a server that misbehaves
+      rpcretry demo                  watch calls survive a bad server
       rpcretry demo --seed 7         the same delays each time
       rpcretry COMMAND --help        what a command takes
       rpcretry --install-completion  have the shell complete all that
     """
 
 
-class _CallCommand(TyperCommand):
-    """A command whose arguments may be negative numbers, which look like options."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # The parser takes from the list what it has read.
-        is_checked = "--" not in args and not ctx.resilient_parsing
-        rest: list[str] = super().parse_args(ctx, args)
-        for param in (ctx.params["params"] or ()) if is_checked else ():
-            if re.fullmatch(r"-(?!\d).+", param, re.DOTALL):
-                raise failure(f"no such option: {param.partition('=')[0]}; write -- before params that begin with a hyphen", UNUSABLE)
-        return rest
-
-
-@app.command(cls=_CallCommand, context_settings={"ignore_unknown_options": True})
-def call(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The endpoint; env:NAME takes it from the environment variable NAME.", show_default=False)],
-    method: Annotated[str | None, typer.Argument(metavar="METHOD", help="The method's name; none with --batch.", show_default=False)] = None,
-    params: Annotated[
-        list[str] | None, typer.Argument(metavar="PARAM", help="JSON, or a word that is none: a string. Or name=value.", show_default=False)
-    ] = None,
-    params_text: Annotated[str | None, typer.Option("--params", metavar="JSON", help="All params as one array or object; @FILE, or - for stdin.")] = None,
-    batch: Annotated[str | None, typer.Option(metavar="FILE", help="Send the requests in FILE as a batch; - for stdin.")] = None,
-    notify: Annotated[bool, typer.Option("--notify", help="Send a notification, which has no answer.")] = False,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="An HTTP header; may be repeated.")] = None,
-    header_env: Annotated[list[str] | None, typer.Option(metavar="NAME=VAR", help="A header whose value is in the environment variable VAR.")] = None,
-    bearer_env: Annotated[str | None, typer.Option(metavar="VAR", help="Authorization: Bearer, with the token in VAR.")] = None,
-    auth_env: Annotated[str | None, typer.Option(metavar="USER:VAR", help="Basic authentication, with the password in VAR.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="The limit of each attempt; 30 without it.", show_default=False)] = None,
-    deadline: Annotated[float | None, typer.Option(metavar="SECONDS", help="The limit of the whole call, waits and all.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Retry what is likely to pass: connections, timeouts, busy servers.")] = False,
-    backoff: Annotated[str | None, typer.Option(metavar="SPEC", help="The delays between attempts; see rpcretry backoff --help. Retries.")] = None,
-    on: Annotated[str | None, typer.Option(metavar="LIST", help="Retry these, and nothing else: 2001,-32099..-32000,http:503,TimeoutError")] = None,
-    idempotent: Annotated[bool, typer.Option("--idempotent", help="The methods may be executed twice: retry what may have been, too.")] = False,
-    max_batch_size: Annotated[int | None, typer.Option(metavar="INT", min=1, help="Send a larger batch in parts.")] = None,
-    backend: Annotated[Library | None, typer.Option(help="The HTTP library; the first that is installed without it.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Trust any certificate.")] = False,
-    cacert: Annotated[str | None, typer.Option(metavar="FILE", help="Trust the certificates in FILE.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the whole response, as the server sent it.")] = False,
-    compact: Annotated[bool, typer.Option("--compact", "-c", help="Print the result in one line.")] = False,
-    indent: Annotated[int, typer.Option(metavar="INT", min=0, max=16, help="Spaces for each level of the result.")] = 2,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each attempt on standard error.")] = False,
-) -> None:
+@app.command(cls=CallCommand, context_settings={"ignore_unknown_options": True}, short_help="Call a method, or send a batch.")
+@taking(Invocation)
+def call(asked: Invocation) -> None:
     """Call a method. The result goes to standard output as JSON, all else to standard error.
 
     A PARAM is JSON: 1, true, null, '"1"', '{"a": [1, 2]}'. A word that is no JSON is a string. With name=value all
@@ -116,10 +70,10 @@ def call(
     A batch is a JSON array, or objects one after the other, a line each:
       {"method": "sum", "params": [1, 2]}
       {"method": "tick", "id": null}      a notification
-    What is printed has the same form: {"id": 1, "result": 3} for each that has an answer.
+    What is printed has the same form, for each that has an answer:
+      {"id": 1, "result": 3}
 
-    \b
-    Secrets belong into the environment: other users see the arguments of a process. --header-env, --bearer-env,
+    Secrets belong in the environment: other users see the arguments of a process. --header-env, --bearer-env,
     --auth-env and env:NAME as URL take them from there. Nothing of them is shown.
 
     \b
@@ -130,7 +84,8 @@ def call(
       3    no answer: no connection, a timeout, the deadline, an HTTP error
       4    an answer that is no JSON-RPC answer
       5    the result could not be written
-      130  interrupted
+      70   a mistake of rpcretry itself, with its traceback
+      130  interrupted: the process ends of SIGINT, which shells show so
       141  the reader of the output has left
 
     \b
@@ -138,48 +93,22 @@ def call(
       rpcretry call http://localhost:8545 eth_getBalance 0x52...2c latest
       rpcretry call URL get_user id=7 fields='["name"]' | jq .name
       rpcretry call URL get_user id=7 --retry --idempotent --deadline 10 -v
-      rpcretry call URL reserve 12A --on 2001 --backoff periodic:interval=1,attempts=5
+      rpcretry call URL reserve 12A --on 2001 --backoff periodic:attempts=5
       rpcretry call env:NODE_URL status --bearer-env NODE_TOKEN
       rpcretry call URL --batch requests.jsonl > answers.jsonl
     """
-    with ending("the call", UNWRITABLE):
-        library = _library(backend)
-        from .call import Invocation, run
+    with ending("the call"):
+        library = _library(asked.backend)
+        from .call import run
 
-        code = run(
-            Invocation(
-                url=url,
-                method=method,
-                params=params or (),
-                library=library,
-                params_text=params_text,
-                batch=batch,
-                notify=notify,
-                headers=header or (),
-                header_env=header_env or (),
-                bearer_env=bearer_env,
-                auth_env=auth_env,
-                timeout=timeout,
-                deadline=deadline,
-                retry=retry,
-                backoff=backoff,
-                on=on,
-                idempotent=idempotent,
-                max_batch_size=max_batch_size,
-                insecure=insecure,
-                cacert=cacert,
-                raw=raw,
-                indent=None if compact else indent,
-                verbose=verbose,
-            )
-        )
+        code = run(asked, library)
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(cls=Command, short_help="Show the delays of a backoff, one for each retry.")
 def backoff(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="The kind of backoff and its parameters.", show_default=False)],
-    limit: Annotated[int, typer.Option(metavar="INT", min=1, max=10_000, help="Show no more retries than that.")] = 20,
+    limit: Annotated[int, typer.Option(metavar="INT", min=1, max=1_000, help="Show no more retries than that.")] = 20,
     seed: Annotated[int, typer.Option(metavar="INT", help="Seed of the samples of a backoff with jitter.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them into a .png or .svg file, too.")] = None,
@@ -195,17 +124,22 @@ def backoff(
       decorrelated  base=0.1, max_value=20
       immediate
     All of them take
-      attempts      how many retries after the first try: 3 without it; inf for no limit
+      attempts      how many retries after the first try: 3 without it;
+                    inf for no limit
       max_value     the longest delay in seconds
-      jitter        none, full, equal, decorrelated, a proportion such as 0.2, or +0.5: up to 0.5 s more
+      jitter        none, full, equal, decorrelated, a proportion such as 0.2,
+                    or +0.5: up to 0.5 s more
 
-    With jitter the least, the mean and the most of 1,000 samples are shown.
+    With jitter the least, the mean and the most of 1,000 samples are shown, of fewer where there are more than 200 retries.
 
     \b
     Exit codes:
       0    shown
-      1    the picture or the table could not be written
       2    wrong usage, or a library is not installed
+      5    the picture or the table could not be written
+      70   a mistake of rpcretry itself, with its traceback
+      130  interrupted
+      141  the reader of the output has left
 
     \b
     Examples:
@@ -220,7 +154,7 @@ def backoff(
         show(spec, limit, seed, as_json=as_json, plot=plot)
 
 
-@app.command()
+@app.command(cls=Command, short_help="Make calls to a server that misbehaves on purpose.")
 def demo(
     seed: Annotated[
         int | None, typer.Option(metavar="INT", help="Seed of all jitter; the same seed gives the same delays. Drawn and shown if not given.")
@@ -234,9 +168,12 @@ def demo(
     \b
     Exit codes:
       0    every call ended as its scenario says
-      1    one did not; the differences are listed
+      1    one did not, and the differences are listed; or there is no server
       2    wrong usage, or a library is not installed
+      5    the output could not be written
+      70   a mistake of rpcretry itself, with its traceback
       130  interrupted
+      141  the reader of the output has left
 
     \b
     Examples:
@@ -250,19 +187,19 @@ def demo(
     raise typer.Exit(0 if succeeded else 1)
 
 
-@app.command()
+@app.command(cls=Command, short_help="Write a typed interface from an OpenRPC document.")
 def openrpc(
     source: Annotated[str, typer.Argument(metavar="URL_OR_FILE", help="The document, or an endpoint that has rpc.discover; - for stdin.", show_default=False)],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The module to write; - for stdout.")] = "-",
     class_name: Annotated[str | None, typer.Option(metavar="NAME", help="The name of the interface; the document's title without it.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")] = False,
     fetch: Annotated[bool, typer.Option("--fetch", help="Get the document from the URL, also where its path does not end in .json.")] = False,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="An HTTP header; may be repeated.")] = None,
-    header_env: Annotated[list[str] | None, typer.Option(metavar="NAME=VAR", help="A header whose value is in the environment variable VAR.")] = None,
-    bearer_env: Annotated[str | None, typer.Option(metavar="VAR", help="Authorization: Bearer, with the token in VAR.")] = None,
+    header: Headers = None,
+    header_env: HeaderEnv = None,
+    bearer_env: BearerEnv = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, max=86_400, help="The limit of the answer.")] = 30,
     line_length: Annotated[int, typer.Option(metavar="INT", min=40, max=1000, help="Where lines are broken.")] = 88,
-    backend: Annotated[Library | None, typer.Option(help="The HTTP library; the first that is installed without it.")] = None,
+    backend: Taken = None,
 ) -> None:
     """Write a typed interface, with pydantic models, from an OpenRPC document.
 
@@ -276,6 +213,7 @@ def openrpc(
       3    no answer: no connection, a timeout, an HTTP error
       4    no OpenRPC document, or one that nothing can be made of
       5    the module could not be written
+      70   a mistake of rpcretry itself, with its traceback
       130  interrupted
       141  the reader of the output has left
 
@@ -283,9 +221,9 @@ def openrpc(
     Examples:
       rpcretry openrpc openrpc.json -o wallet.py
       rpcretry openrpc http://localhost:8545 -o node.py --class-name Node
-      rpcretry openrpc https://example.org/openrpc.json --bearer-env TOKEN | less
+      rpcretry openrpc https://example.org/openrpc.json --bearer-env TOKEN
     """
-    with ending("the command", UNWRITABLE):
+    with ending("the command"):
         from .openrpc import Invocation, is_url, run
 
         run(
@@ -303,9 +241,6 @@ def openrpc(
                 timeout=timeout,
             )
         )
-
-
-# Further commands go here, each with a module of its name beside demo.py.
 
 
 def _demo(backends: list[str], seed: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import statistics
 import sys
@@ -22,9 +23,14 @@ from .specs import SpecError, parse_backoff
 __all__ = ["SAMPLES", "Spread", "Survey", "show", "survey"]
 
 SAMPLES: Final = 1_000
-"""How often a backoff with jitter is run through."""
+"""How often a backoff with jitter is run through, if it is not long."""
 
+DRAWS: Final = 200_000
+"""How many delays are drawn at the most: seconds of work."""
+
+# Characters of the longest bar: in a pipe, and on a terminal of any width.
 BAR = 40
+BARS = (10, 60)
 FORMATS = (".png", ".svg")
 
 
@@ -70,7 +76,8 @@ def survey(spec: str, limit: int, seed: int) -> Survey:
     """
     backoff = parse_backoff(spec, random.Random(seed).random)
     is_random = isinstance(backoff, DecorrelatedJitterBackoff) or isinstance(backoff.jitter, Jitter)
-    samples = [list(itertools.islice(backoff(), limit)) for _ in range(SAMPLES if is_random else 1)]
+    runs = min(SAMPLES, DRAWS // max(1, min(limit, backoff.attempts))) if is_random else 1
+    samples = [list(itertools.islice(backoff(), limit)) for _ in range(runs)]
     sums = [list(itertools.accumulate(sample)) for sample in samples]
     delays, waited = ([Spread.of(column) for column in zip(*rows, strict=True)] for rows in (samples, sums))
     return Survey(backoff, samples, delays, waited, backoff.attempts > limit)
@@ -145,6 +152,12 @@ def _print(found: Survey, seed: int, lines: PlainLines) -> None:
         lines.write((f"{len(found.samples):,} samples, --seed {seed}; # up to the mean, - up to the most", DIM))
     lines.write()
     names = ("retry", "least", "mean", "most", "waited") if found.is_random else ("retry", "delay", "waited")
+    # Those of the mean: the least of a full jitter is as small as the samples are many.
+    decimals = _decimals([delay.mean for delay in found.delays])
+
+    def _seconds(value: float) -> str:
+        return f"{value:.{decimals}f}"
+
     rows = [
         (str(number), *map(_seconds, delay if found.is_random else (delay.mean,)), _seconds(waited.mean))
         for number, (delay, waited) in enumerate(zip(found.delays, found.waited, strict=True), 1)
@@ -152,8 +165,9 @@ def _print(found: Survey, seed: int, lines: PlainLines) -> None:
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     longest = max(delay.most for delay in found.delays)
     lines.write((_row(names, widths), HEAD))
+    room = BAR if lines.width is None else min(max(lines.width - len(_row(names, widths)) - 2, BARS[0]), BARS[1])
     for row, delay in zip(rows, found.delays, strict=True):
-        mean, most = (round(BAR * seconds / longest) if longest else 0 for seconds in (delay.mean, delay.most))
+        mean, most = (round(room * seconds / longest) if longest else 0 for seconds in (delay.mean, delay.most))
         lines.write((_row(row, widths), ""), ("  " + "#" * mean, GOOD) if most else ("", ""), ("-" * (most - mean), DIM))
     lines.write()
     total = found.waited[-1]
@@ -171,5 +185,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.3f}"
+def _decimals(delays: Sequence[float]) -> int:
+    """Milliseconds, or as many digits as the shortest delay needs to be seen; down to nanoseconds, as in JSON."""
+    least = min(filter(None, delays), default=1.0)
+    return 3 if least >= 0.001 else min(9, 1 - math.floor(math.log10(least)))

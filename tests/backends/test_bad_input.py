@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from yarl import URL
 from rpcretry import RpcRetryError
 from rpcretry.backends.aiohttp import AiohttpBackend
 from rpcretry.backends.requests import RequestsBackend
-from rpcretry.testing import LoopbackServer
+from rpcretry.testing import Answer, LoopbackServer, Received
 
 BASE = "http://host.test/"
 
@@ -29,6 +30,11 @@ BASE = "http://host.test/"
         ("", ValueError, "url must start with http:// or https://.*write http://"),
         ("host.test/rpc", ValueError, "url must start with http:// or https://.*write http://"),
         ("localhost:8080", ValueError, "url must start with http:// or https://"),
+        # The place is shown, as hosts are, and nothing else.
+        ("localhost:8080/hunter2", ValueError, r"^url must start with http:// or https://; write http://localhost:8080 or https://\.\.\.$"),
+        ("[::1]:80?hunter2", ValueError, r"write http://\[::1\]:80 or https://\.\.\.$"),
+        ("user:8080/hunter2@host.test", ValueError, r"; write http://\.\.\. or https://\.\.\.$"),
+        ("hunter2", ValueError, r"; write http://\.\.\. or https://\.\.\.$"),
         ("ftp://host.test/", ValueError, "url must start with http:// or https://, got the scheme 'ftp'"),
         ("http://", ValueError, "url has no host; write http://host:port/path"),
         ("http:///path", ValueError, "url has no host"),
@@ -46,6 +52,18 @@ BASE = "http://host.test/"
 def test_url(kind: str, url: Any, kind_of_error: type[Exception], fix: str) -> None:
     with pytest.raises(kind_of_error, match=fix):
         Wire(kind, url)
+
+
+@both
+@pytest.mark.parametrize("limit", [2_147_484, 4_294_967.32, 1e10, 1e300])
+def test_limits_that_will_do_however_long(kind: str, limit: float) -> None:
+    # In the milliseconds of poll the second is 24 ms, after 2**32 of them: too short for this answer.
+    def answer(request: Received) -> Answer:
+        time.sleep(0.04)
+        return one(request)
+
+    with LoopbackServer(answer) as server, Wire(kind, server.url, timeout=limit, connect_timeout=limit) as client:
+        assert client.call("m", 1) == [1]
 
 
 @both

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,10 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"
 
 # Compiled once for all processes, and outside of the tree.
 COMPILED = tempfile.TemporaryDirectory(prefix="rpcretry-compiled-")
+
+
+# What -v says of time, which differs each time.
+TOOK = re.compile(r" after \d+\.\d{3} s(?:, \d+\.\d{3} s in all)?")
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """``rpcretry backoff``: the table, the numbers and the picture."""
 
+import io
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,7 +13,8 @@ import pytest
 from cli_process import environment, here, process
 from matplotlib.image import imread
 
-from rpcretry.cli.backoff import SAMPLES, survey
+from rpcretry.cli._plot import figure_of
+from rpcretry.cli.backoff import SAMPLES, survey, title_of
 from rpcretry.retry import ExponentialBackoff, FullJitter
 
 PLAIN = """\
@@ -70,6 +73,51 @@ def test_the_end_of_the_table(spec, limit, end):
     assert done.out.endswith(end)
 
 
+@pytest.mark.parametrize(
+    ("spec", "column"),
+    [
+        ("exponential:base=0.0001,attempts=3", ["0.00010", "0.00020", "0.00040"]),
+        ("periodic:interval=0.0000123,attempts=1", ["0.000012"]),
+        ("periodic:interval=0.001,attempts=1", ["0.001"]),
+        ("periodic:interval=1e-12,attempts=1", ["0.000000000"]),
+        ("linear:base=0,increment=5,attempts=2", ["0.000", "5.000"]),
+    ],
+)
+def test_short_delays_have_digits(spec, column):
+    lines = here("backoff", spec).out.splitlines()
+    assert [line.split()[1] for line in lines[3 : 3 + len(column)]] == column
+
+
+def test_of_a_full_jitter_the_mean_says_how_many_digits():
+    row = here("backoff", "exponential:base=0.0003,jitter=full,attempts=1").out.splitlines()[4].split()
+    assert row[1] == "0.00000"
+    assert 0.00012 < float(row[2]) < 0.00018
+    assert {len(cell) for cell in row[1:5]} == {7}
+
+
+@pytest.mark.parametrize(("columns", "longest"), [(200, 60), (60, 38), (20, 10)])
+def test_bars_are_as_long_as_the_terminal_is_wide(monkeypatch, columns, longest):
+    class Terminal(io.StringIO):
+        encoding = "utf-8"
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Terminal()
+    here("backoff", "linear:attempts=4", stdout=screen)
+    assert max(map(len, re.findall("#+", screen.getvalue()))) == longest
+
+
+@pytest.mark.parametrize(("retries", "samples"), [(3, 1_000), (200, 1_000), (1_000, 200)])
+def test_of_many_retries_there_are_fewer_samples(retries, samples):
+    found = survey("periodic:attempts=inf,jitter=0.1", retries, 0)
+    assert (len(found.samples), len(found.delays)) == (samples, retries)
+    # The limit is more than there is.
+    assert len(survey("periodic:attempts=2,jitter=0.1", 1_000, 0).samples) == 1_000
+
+
 def test_bars_are_as_long_as_the_delays():
     rows = [line.split() for line in here("backoff", "linear:attempts=4").out.splitlines()[3:7]]
     assert [len(row[3]) for row in rows] == [10, 20, 30, 40]
@@ -114,6 +162,7 @@ def test_decorrelated_jitter_is_sampled():
         (["exponential:max_delay=3"], "exponential has no parameter 'max_delay'; here it is called max_value"),
         (["exponential:base=x"], "exponential: base must be a number, got 'x'"),
         (["periodic", "--limit", "0"], "--limit"),
+        (["periodic", "--limit", "1001"], "--limit"),
         (["periodic", "--plot", "delays.gif"], "--plot takes a file that ends in .png or .svg, got 'delays.gif'"),
         (["periodic:attempts=0", "--plot", "delays.svg"], "--plot: a backoff without retries has no delays to draw; give attempts=1 or more"),
         ([], "SPEC"),
@@ -159,9 +208,56 @@ def test_an_svg_has_the_words_the_marks_and_the_same_bytes_each_time(tmp_path):
     assert len(list(root.iter("{http://www.w3.org/2000/svg}use"))) > 1_600
 
 
+def drawn(spec, limit=20):
+    found = survey(spec, limit, 0)
+    figure = figure_of(found, title_of(found.backoff))
+    figure.savefig(io.BytesIO())
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("spec", "left", "right"), [("periodic:attempts=1", ["1"], ["0", "1"]), ("periodic:attempts=2,jitter=0.5", ["1", "2"], ["0", "1", "2"])]
+)
+def test_retries_are_counted_in_whole_numbers(spec, left, right):
+    figure = drawn(spec)
+    for axes, ticks in zip(figure.axes, (left, right), strict=True):
+        low, high = axes.get_xlim()
+        shown = [label.get_text() for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True) if low <= place <= high]
+        assert shown == ticks
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["periodic:attempts=1", "linear:attempts=inf,base=0.123456,increment=0.98765,jitter=0.123456,max_value=123456.7"],
+)
+def test_the_title_fits_whatever_its_length(spec):
+    figure = drawn(spec)
+    extent = figure._suptitle.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width
+    assert extent.width > figure.bbox.width / 5
+
+
+def test_the_legend_is_readable():
+    legend = drawn("periodic:attempts=3,jitter=0.1").axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["samples", "mean"]
+    assert [handle.get_alpha() for handle in legend.legend_handles] == [1, 1]
+    assert legend.markerscale == 2
+
+
+def test_without_delays_the_scale_is_empty_and_not_made_up():
+    assert [axes.get_ylim() for axes in drawn("immediate:attempts=3").axes] == [(0, 1), (0, 1)]
+    assert drawn("periodic:attempts=3,interval=5").axes[0].get_ylim()[1] > 5
+
+
+def test_many_retries_are_drawn_with_few_points():
+    (scattered,) = [each for each in drawn("periodic:attempts=inf,jitter=0.1", 1_000).axes[0].collections if len(each.get_offsets()) > 1]
+    assert 1_000 <= len(scattered.get_offsets()) <= 4_000
+
+
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
     done = here("backoff", "periodic", "--plot", str(tmp_path / "nowhere" / "a.svg"))
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (5, "")
     assert done.err.startswith("rpcretry: the table broke off: [Errno 2] No such file or directory")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from cli_process import command, environment, here, process, running
+from cli_process import TOOK, command, environment, here, process, running
 
 from rpcretry.cli import main
 from rpcretry.cli._scenarios import METHODS
@@ -135,12 +135,12 @@ def test_ctrl_c_in_a_backoff_ends_it_at_once(demo_server, library):
     arguments = ["call", demo_server.url, "sum", "--on", "http:503", "--backoff", "periodic:interval=60", "-v", "--backend", library]
     with running(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
         line = started.stderr.readline()
-        assert line == b"attempt 1/4  HTTPStatusError 503 (maybe executed) -> again in 60.000 s (status)\n"
+        assert TOOK.sub(" after T", line.decode()) == "attempt 1/4  HTTPStatusError 503 (maybe executed) after T -> again in 60.000 s (status)\n"
         interrupted = time.monotonic()
         started.send_signal(signal.SIGINT)
         out, err = started.communicate(timeout=10)
         assert time.monotonic() - interrupted < 3
-    assert (started.returncode, out, err) == (130, b"", b"rpcretry: interrupted\n")
+    assert (started.returncode, out, err) == (-signal.SIGINT, b"", b"rpcretry: interrupted\n")
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_ctrl_c_in_an_attempt_ends_its_line():
                 time.sleep(0.01)
             started.send_signal(signal.SIGINT)
             out, err = started.communicate(timeout=10)
-    assert (started.returncode, out) == (130, b"")
+    assert (started.returncode, out) == (-signal.SIGINT, b"")
     assert re.fullmatch(rb"attempt 1/1  \nrpcretry: interrupted\n", err), err
 
 
@@ -169,14 +169,14 @@ def test_secrets_from_the_environment_reach_the_server_and_nothing_else():
 
     secrets = {"TOKEN": "tok-en-hunter2", "API_KEY": "api-hunter2", "NODE_URL": "put in below"}
     with LoopbackServer(repeat) as server:
-        secrets["NODE_URL"] = f"{server.url}v3/hunter2-hunter2-hunter2?k=hunter2&x=1"
+        secrets["NODE_URL"] = f"{server.url}v3/hunter2-hunter2-hunter2?key=hunter2&x=1"
         options = ["--bearer-env", "TOKEN", "--header-env", "X-Api-Key=API_KEY", "-v", "--on", "http:503", "--backoff", "immediate"]
         done = process("call", "env:NODE_URL", "who", *options, **secrets)
     assert [request.headers["authorization"] for request in received] == ["Bearer tok-en-hunter2"] * 2
     assert received[0].headers["x-api-key"] == "api-hunter2"
     assert (done.returncode, done.stdout) == (1, "")
     assert "hunter2" not in done.stderr
-    assert "error 7: who is Bearer *** *** /v3/***?***?" in done.stderr
+    assert "error 7: who is Bearer *** *** /v3/***?key=***&x=1?" in done.stderr
 
 
 @pytest.mark.slow
@@ -263,7 +263,6 @@ RESULT = b'{"jsonrpc":"2.0","id":1,"result":{"a":[1.10,1e400],"b":{},"n":1234567
     ("options", "printed"),
     [
         ([], '{\n  "a": [\n    1.10,\n    1e400\n  ],\n  "b": {},\n  "n": 12345678901234567890123\n}\n'),
-        (["--indent", "0"], '{\n"a": [\n1.10,\n1e400\n],\n"b": {},\n"n": 12345678901234567890123\n}\n'),
         (["--compact"], '{"a":[1.10,1e400],"b":{},"n":12345678901234567890123}\n'),
         (["--raw", "-c"], RESULT.decode() + "\n"),
     ],
@@ -349,15 +348,42 @@ def test_timeout_and_deadline_are_3_and_say_which_of_them(library):
         (["URL", "m", "1", "a=2"], "give params by position or by name, not both: a=... stands beside one that has no name"),
         (["URL", "m", "{bad"], "the param '{bad' begins as JSON does and is none"),
         (["URL", "m", "1", "--params", "[]"], "give the params as arguments or by --params, not both"),
-        (["URL", "m", "--tmeout", "5"], "no such option: --tmeout; write -- before params that begin with a hyphen"),
-        (["URL", "m", "--tmeout=5"], "no such option: --tmeout; write"),
+        (["URL", "m", "--tmeout", "5"], "no such option: --tmeout; did you mean --timeout? Write -- before params that begin with a hyphen"),
+        (["URL", "m", "--tmeout=5"], "no such option: --tmeout; did you mean"),
+        (["URL", "m", "--force"], "no such option: --force; write -- before params that begin with a hyphen"),
         (["URL", "m", "-x"], "no such option: -x; write"),
+        (["URL", "m", "-uhunter2"], "no such option: -u; write"),
+        (["URL", "m", "-vx"], "no such option: -x; write"),
+        # Wherever it stands, and whatever stands behind it.
+        (["URL", "--tmeout", "5", "m"], "no such option: --tmeout; did you mean"),
+        (["--verbos", "URL", "m"], "no such option: --verbos; did you mean --verbose?"),
+        (["URL", "--tmeout", "m", "--", "5"], "no such option: --tmeout; did you mean"),
+        (["URL", "m", "--tmeout", "--", "-5"], "no such option: --tmeout; did you mean"),
+        (["URL", "-5"], "-5 stands where METHOD does; write -- before params that begin with a hyphen"),
+        (["-5", "URL", "m"], "-5 stands where URL does; write -- before"),
+        # Of several short options in one word the parser would take -c and -H for options, and the rest for a param.
+        (["URL", "m", "-0xcafe"], "'-0xcafe' begins with a hyphen and is no number; write -- before params that begin with a hyphen"),
+        (["URL", "m", "-5c"], "'-5c' begins with a hyphen and is no number; write"),
+        (["URL", "m", "-5", "-5c"], "'-5c' begins with a hyphen and is no number; write"),
+        (["URL", "m", "-7Ha: b"], "'-7Ha: b' begins with a hyphen and is no number; write"),
+        (["URL", "m", "-1.5.2"], "'-1.5.2' begins with a hyphen and is no number; write"),
+        # As the process has bytes that are no text.
+        (["URL", "m", "\udcff"], "the param '\\udcff' is no text in this locale's encoding; set LC_ALL to a UTF-8 one"),
+        (["URL", "m", "a=\udce9"], "the param 'a=\\udce9' is no text in this locale's encoding"),
+        (["URL", "\udcff"], "METHOD is no text in this locale's encoding"),
+        (["URL\udcff", "m"], "URL is no text in this locale's encoding"),
+        (["URL", "m", "--params", '["\udcff"]'], "--params is no text in this locale's encoding"),
+        (["URL", "m", "-H", "A: hunter2\udcff"], "a header of -H is no text in this locale's encoding"),
         (["URL", "m", "--batch", "file"], "--batch takes methods and params from its file; leave METHOD, params and --notify out"),
         (["URL", "--notify", "--batch", "file"], "--batch takes methods"),
         (["URL", "--batch", "/nothing/here"], "--batch: cannot read /nothing/here: No such file or directory"),
         (["URL", "m", "--timeout", "0"], "--timeout takes seconds, more than 0, got 0; leave it out for 30 s"),
         (["URL", "m", "--deadline", "nan"], "--deadline takes seconds, more than 0, got nan; leave it out for no limit"),
-        (["URL", "m", "--timeout", "soon"], "--timeout"),
+        (["URL", "m", "--timeout", "soon"], "--timeout takes a number of seconds, got 'soon'\n"),
+        (["URL", "m", "--timeout", "5s"], "--timeout takes a number of seconds, got '5s'; write 5, without a unit"),
+        (["URL", "m", "--deadline", "1.5 min"], "--deadline takes a number of seconds, got '1.5 min'; write 1.5, without a unit"),
+        (["URL", "m", "--timeout", "--", "5"], "--timeout takes a number of seconds, got '--'\n"),
+        (["URL", "m", "-H", "--", "-x"], "no such option: -x; write"),
         (["URL", "m", "--backend", "httpx"], "--backend"),
         (["URL", "m", "--backoff", "constant"], "unknown backoff 'constant'; here it is called periodic"),
         (["URL", "m", "--on", "2001,nothing"], "'nothing' is neither a code nor an error"),
@@ -365,8 +391,13 @@ def test_timeout_and_deadline_are_3_and_say_which_of_them(library):
         (["URL", "m", "-H", "Content-Length: 3"], "headers: Content-Length is set by the HTTP library"),
         (["URL", "m", "-H", "A: hunter2\nB: c"], "headers: the value of A holds a control character"),
         (["URL", "m", "--cacert", "/nothing/here"], "--cacert: there is no file /nothing/here"),
+        (["URL", "m", "--cacert", "/"], "--cacert: cannot use /: Is a directory"),
+        (["URL", "m", "--cacert", "ca.pem", "--insecure"], "--insecure trusts any certificate, --cacert those in a file; give one of them"),
         (["ftp://host/hunter2", "m"], "url must start with http:// or https://, got the scheme 'ftp'"),
-        (["localhost:80/hunter2", "m"], "url must start with http:// or https://"),
+        (["localhost:80/hunter2", "m"], "url must start with http:// or https://; write http://localhost:80 or https://...\n"),
+        (["127.0.0.1:8545", "m"], "url must start with http:// or https://; write http://127.0.0.1:8545 or https://...\n"),
+        (["user:2/hunter2@host", "m"], "url must start with http:// or https://; write http://... or https://...\n"),
+        (["hunter2", "m"], "url must start with http:// or https://; write http://... or https://...\n"),
         (["http://ho st/hunter2", "m"], "url must not contain spaces"),
     ],
 )
@@ -378,6 +409,24 @@ def test_wrong_usage_is_2_and_nothing_is_sent(arguments, said):
     assert said in done.err
     assert "hunter2" not in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_password_with_a_slash_in_it_is_not_shown(monkeypatch):
+    monkeypatch.setenv("NODE_URL", "http://user:hunter2pw/x@host/")
+    for library in ("requests", "aiohttp"):
+        done = here("call", "env:NODE_URL", "m", "--backend", library)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == "rpcretry: url is malformed: its host or its port is none; write http://host:8545/path\n"
+
+
+def test_what_a_client_refuses_is_shown_without_secrets(monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError(f"no {options['headers'][0][1]}")
+
+    monkeypatch.setenv("TOKEN", "hunter2-token")
+    monkeypatch.setattr("rpcretry.backends.requests.Client", refuse)
+    done = here("call", "http://localhost/", "m", "--bearer-env", "TOKEN", "--backend", "requests")
+    assert done == (2, "", "rpcretry: no Bearer ***\n")
 
 
 def test_certificates(tmp_path):
@@ -397,9 +446,7 @@ def test_certificates(tmp_path):
             assert (done.code, done.out) == (3, "")
             assert "is not trusted" in done.err
             wrong = here(*common, "--cacert", str(empty))
-            assert wrong.code in (2, 3)
-            assert wrong.err.startswith("rpcretry: ")
-            assert wrong.out == ""
+            assert wrong == (2, "", f"rpcretry: --cacert: cannot use {empty}: it holds no certificates\n")
 
 
 # --- retries -------------------------------------------------------------------------------------
@@ -408,18 +455,21 @@ def test_certificates(tmp_path):
 def test_nothing_is_retried_unless_asked_for(demo_server):
     demo_server.arm([unavailable("0")])
     done = here("call", demo_server.url, "sum", "1", "-v")
-    assert done == (3, "", "attempt 1/1  HTTPStatusError 503 (rejected) -> not retried\nrpcretry: HTTP 503: try later (HTTPStatusError, rejected)\n")
+    said = "attempt 1/1  HTTPStatusError 503 (rejected) after T -> not retried\nrpcretry: HTTP 503: try later (HTTPStatusError, rejected)\n"
+    assert (done.code, done.out, TOOK.sub(" after T", done.err)) == (3, "", said)
 
 
 @pytest.mark.parametrize("library", ["requests", "aiohttp"])
 def test_verbose_shows_each_attempt_on_stderr(demo_server, library):
     demo_server.arm([error_code(2001, "reserve"), error_code(2001, "reserve")])
     options = ["--on", "2001", "--backoff", "exponential:base=0.01", "--verbose", "--backend", library]
-    assert here("call", demo_server.url, "reserve", "12A", *options) == (
-        0,
-        '"12A is yours"\n',
-        "attempt 1/4  JsonRpcError 2001 -> again in 0.010 s (code)\nattempt 2/4  JsonRpcError 2001 -> again in 0.020 s (code)\nattempt 3/4  ok\n",
-    )
+    done = here("call", demo_server.url, "reserve", "12A", *options)
+    assert (done.code, done.out) == (0, '"12A is yours"\n')
+    first, second, third = done.err.splitlines()
+    assert re.fullmatch(r"attempt 1/4  JsonRpcError 2001 after \d\.\d{3} s -> again in 0\.010 s \(code\)", first)
+    assert re.fullmatch(r"attempt 2/4  JsonRpcError 2001 after \d\.\d{3} s -> again in 0\.020 s \(code\)", second)
+    matched = re.fullmatch(r"attempt 3/4  ok after (\d\.\d{3}) s, (\d\.\d{3}) s in all", third)
+    assert float(matched[2]) >= 0.03 + float(matched[1])
 
 
 def test_the_preset_leaves_alone_what_may_have_been_executed(demo_server):
@@ -427,7 +477,9 @@ def test_the_preset_leaves_alone_what_may_have_been_executed(demo_server):
     demo_server.arm([busy()])
     guarded = here("call", demo_server.url, "pay", "1", *options)
     assert (guarded.code, guarded.err.count("attempt 1/4"), guarded.err.count("attempt 2/4")) == (3, 1, 0)
-    assert "may have been executed, and is not declared idempotent" in guarded.err
+    assert guarded.err.count("not declared idempotent") == 1
+    assert "(may have been executed, and is not declared idempotent; add --idempotent if it may be executed twice)\n" in guarded.err
+    assert "after T -> not retried\n" in TOOK.sub(" after T", guarded.err)
     demo_server.arm([busy()])
     allowed = here("call", demo_server.url, "pay", "1", *options, "--idempotent")
     assert (allowed.code, allowed.out) == (0, '"paid 1"\n')
@@ -460,7 +512,17 @@ def test_a_slow_server_under_a_deadline_is_tried_no_more(demo_server):
     demo_server.arm([slow(5.0)])
     done = here("call", demo_server.url, "get_price", "A", "--retry", "--idempotent", "--deadline", "0.1", "-v")
     assert done.code == 3
-    assert done.err.startswith("attempt 1/4  DeadlineExceeded from RequestTimeoutError (maybe executed) -> the deadline ends the call\n")
+    said = TOOK.sub(" after T", done.err)
+    assert said.startswith("attempt 1/4  DeadlineExceeded from RequestTimeoutError (maybe executed) after T -> the deadline ends the call\n")
+
+
+def test_a_hint_of_the_server_with_a_fraction_is_kept():
+    """Why numbers that keep their spelling are numbers all the same."""
+    busy_for = reply(error={"code": 2001, "message": "busy", "data": {"retry_after": 0.04}})
+    with answering(busy_for, reply(1)) as server:
+        done = here("call", server.url, "m", "--on", "2001", "--backoff", "immediate", "-v")
+    assert (done.code, done.out) == (0, "1\n")
+    assert re.search(r"again in 0\.0[34]\d s \(", done.err), done.err
 
 
 # --- batches -------------------------------------------------------------------------------------
@@ -479,8 +541,23 @@ def test_only_what_failed_of_a_batch_goes_again(demo_server, tmp_path):
     file = _file(tmp_path, '{"method": "sum", "params": [1]}\n{"method": "reserve", "params": ["12A"]}\n')
     done = here("call", demo_server.url, "--batch", str(file), "--on", "2001", "--backoff", "immediate", "-v")
     assert (done.code, done.out) == (0, '{"id":1,"result":1}\n{"id":2,"result":"12A is yours"}\n')
-    assert done.err == "attempt 1/4  JsonRpcError 2001 -> again in 0.000 s (code)\nattempt 2/4  ok\n"
+    assert TOOK.sub(" after T", done.err) == "attempt 1/4  JsonRpcError 2001 after T -> 1 of 2 again in 0.000 s (code)\nattempt 2/4  ok after T\n"
     assert demo_server.exchanges == [("sum", "reserve"), ("reserve",)]
+
+
+def test_verbose_marks_the_parts_of_a_batch_and_counts_what_failed(demo_server, tmp_path):
+    file = _file(tmp_path, '{"method": "nothing"}\n' * 3 + '{"method": "sum"}\n{"method": "reserve", "params": ["12A"]}\n')
+    demo_server.arm([None, None, error_code(2001, "reserve")])
+    done = here("call", demo_server.url, "--batch", str(file), "--max-batch-size", "2", "-v")
+    assert TOOK.sub(" after T", done.err).splitlines() == [
+        "part 1 (2 requests): attempt 1/1  MethodNotFoundError -32601 after T -> not retried",
+        "part 2 (2 requests): attempt 1/1  MethodNotFoundError -32601 after T -> not retried",
+        "part 3 (1 request): attempt 1/1  JsonRpcError 2001 after T -> not retried",
+        "4 of 5 requests failed: 3 x error -32601, 1 x error 2001",
+    ]
+    # Without -v there is the output alone.
+    demo_server.arm([])
+    assert here("call", demo_server.url, "--batch", str(file), "--max-batch-size", "2").err == ""
 
 
 def test_a_large_batch_goes_in_parts(demo_server, tmp_path):
@@ -551,6 +628,12 @@ def test_a_terminal_gets_colour_and_no_wrapping(monkeypatch, demo_server):
     assert "\x1b[" in screen
     assert re.sub(r"\x1b\[[\d;]*m", "", screen) == compact
     assert "\x1b[32mok" in errors
+    # What turns the order of characters around stays readable, and the same JSON.
+    with answering(reply("a\u202eb\u2066c\u061cé")) as server:
+        turned, _ = on_a_terminal(monkeypatch, "call", server.url, "m", NO_COLOR="1")
+        piped = here("call", server.url, "m").out
+    assert turned == '"a\\u202eb\\u2066c\\u061cé"\n'
+    assert piped == '"a\u202eb\u2066c\u061cé"\n'
     assert plain == dumb == compact
 
 
@@ -567,6 +650,15 @@ def test_the_reader_of_a_real_terminal_sees_the_result(demo_server):
                 break
         os.close(ours)
     assert re.sub(rb"\x1b\[[\d;]*m", b"", seen) == b"42\r\n"
+
+
+@pytest.mark.parametrize("steered", [{"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}], ids=["force", "compatible"])
+def test_a_pipe_gets_json_whatever_the_environment_says_of_colour(monkeypatch, steered):
+    for name, value in steered.items():
+        monkeypatch.setenv(name, value)
+    with answering(reply({"a": 1})) as server:
+        assert here("call", server.url, "m", "-c").out == '{"a":1}\n'
+    assert "\x1b" not in here("backoff", "immediate:attempts=1", "--json").out
 
 
 def test_a_full_disk_is_5():
@@ -617,3 +709,26 @@ except SystemExit:
         "A PARAM is JSON",
     ):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("command", [(), ("call",), ("backoff",), ("demo",), ("openrpc",)], ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = here(*command, "--help")
+    assert [line for line in done.out.splitlines() if len(line) > 78] == []
+    # Neither types of Python beside arguments, nor sentences that are cut.
+    assert not re.search(r"<(?:list|str)", done.out)
+    assert not done.out.partition("Commands:\n")[2].count("...")
+
+
+def test_the_options_of_a_call_are_each_written_once():
+    """Typer's parameters are the fields."""
+    import dataclasses
+
+    import typer.main
+
+    from rpcretry.cli._options import Invocation
+    from rpcretry.cli.app import app
+
+    command = typer.main.get_command(app).commands["call"]
+    assert [param.name for param in command.params] == [field.name for field in dataclasses.fields(Invocation)]

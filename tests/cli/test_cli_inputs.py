@@ -147,6 +147,31 @@ def test_the_url_may_come_from_the_environment_and_its_keys_are_hidden(monkeypat
     assert target_of("http://[", secrets) == "http://["
 
 
+@pytest.mark.parametrize(
+    ("url", "said", "shown"),
+    [
+        # What is hidden: as it is written in the URL, and as a server decodes it.
+        ("http://n4me@h/", "n4me bjRtZTo= user", "*** *** user"),
+        ("http://k%40y1@h/", "k%40y1 k@y1", "*** ***"),
+        ("http://user:p%C3%A4ss@h/", "user p%C3%A4ss päss dXNlcjpw5HNz", "user *** *** ***"),
+        ("http://h/?api_key=main&a=b", "main a b", "*** a b"),
+        ("http://h/?q=a%2Bb+cd12", "a%2Bb+cd12 a+b+cd12 a+b cd12", "*** *** ***"),
+        ("http://h/?0123abcd", "0123abcd", "***"),
+        ("http://h/r/abcd%20efgh-ijkl-1/x", "abcd%20efgh-ijkl-1 abcd efgh-ijkl-1", "*** ***"),
+        # What is not: words of which messages are made.
+        ("http://h/", "HTTP 503 basic Og== main", "HTTP 503 basic Og== main"),
+        ("http://user:p4ssword@h/", "user", "user"),
+        ("http://h/?network=mainnet&v=HTTP&n=12345678&x=abc123", "mainnet HTTP 12345678 abc123", "mainnet HTTP 12345678 abc123"),
+        ("http://h/a-rather-long-segment/v1/rpc", "a-rather-long-segment v1 rpc", "a-rather-long-segment v1 rpc"),
+        ("http://h/?key=", "key =", "key ="),
+    ],
+)
+def test_of_a_url_keys_are_hidden_and_words_are_not(url, said, shown):
+    secrets = Secrets()
+    secrets.add_url(url)
+    assert secrets.clean(said) == shown
+
+
 def test_short_words_are_no_secrets():
     secrets = Secrets()
     secrets.add("", "a", "abc", "abcd", 'quo"ted')
@@ -155,5 +180,26 @@ def test_short_words_are_no_secrets():
 
 def test_the_beginning_of_a_secret_is_hidden_where_an_excerpt_cuts_it():
     secrets = Secrets()
-    secrets.add("0123456789abcdef", "short")
+    secrets.add("0123456789abcdef", "short", "maintenance-token")
     assert secrets.clean("0123456789abcdef 0123456789… 01234567… 0123456… short shor…") == "*** ***… ***… 0123456… *** shor…"
+    # Elsewhere it is a word like others.
+    assert secrets.clean("down for maintenance, sorry… 01234567 is no key") == "down for maintenance, sorry… 01234567 is no key"
+
+
+def test_a_variable_that_is_missing_is_named_where_it_looks_like_one(monkeypatch):
+    for name in ("API_KEY", "NODE_URL", "AKIAIOSFODNN7EXAMPLE", "api_key"):
+        monkeypatch.delenv(name, raising=False)
+    missing = "names a variable that the environment does not have, or an empty one"
+    assert refused(headers_of, [], ["X-Api-Key=API_KEY"], None, Secrets()) == f"--header-env X-Api-Key=... {missing}: API_KEY; export it first"
+    assert refused(headers_of, [], ["X-Api-Key=api_key"], None, Secrets()) == f"--header-env X-Api-Key=... {missing}; export it first"
+    assert refused(headers_of, [], ["X-Api-Key=AKIAIOSFODNN7EXAMPLE"], None, Secrets()) == f"--header-env X-Api-Key=... {missing}; export it first"
+    assert refused(headers_of, [], ["s3cret=API_KEY"], None, Secrets()) == f"--header-env {missing}: API_KEY; export it first"
+    assert refused(headers_of, [], [], "API_KEY", Secrets()) == f"--bearer-env {missing}: API_KEY; export it first"
+    assert refused(basic_auth, "alice:API_KEY", Secrets()) == f"--auth-env {missing}: API_KEY; export it first"
+    assert refused(target_of, "env:NODE_URL", Secrets()) == f"URL {missing}: NODE_URL; export it first"
+
+
+def test_what_is_no_text_is_not_taken_from_the_environment(monkeypatch):
+    monkeypatch.setenv("API_KEY", "hunter2\udcff")
+    said = refused(headers_of, [], [], "API_KEY", Secrets())
+    assert said == "the value of the variable that --bearer-env names is no text in this locale's encoding; set LC_ALL to a UTF-8 one"
