@@ -8,7 +8,13 @@ from typing import overload
 from ._unset import Unset
 from .messages import Params, Request, RequestId, prepared
 
-__all__ = ["Requests"]
+__all__ = ["BatchName", "Requests"]
+
+
+class BatchName(str):
+    """The operation of a batch, told from a method of that name by its type."""
+
+    __slots__ = ()
 
 
 class Requests(Sequence[Request]):

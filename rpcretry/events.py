@@ -6,9 +6,12 @@ records nobody looks builds none. One whose class has a method ``count_success(o
 is told so, instead of by a :class:`CallSucceeded`, of calls that succeed at once: they are most calls, and a record
 for each of them costs more than to count them.
 
+Several sinks are told of an :class:`AttemptStarted` in their order, and of everything else in the reverse order, the log of
+each client first: what one of them opens around an attempt, as a span, holds what later ones do.
+
 Records do not say which call they are about. A sink that has to know, as one that makes spans, has a class with a method
-``begin_call(operation, requests)`` and wants :class:`AttemptStarted`: it is asked, as each call begins, for a :class:`CallSink`,
-which gets the records of that call in its place.
+``begin_call(operation, requests)``: it is asked, as each call begins, for a :class:`CallSink`, which gets the records of that
+call in its place.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from ._check import is_async_callable
 from .errors import CircuitState, RetryExhaustedError
 
 if TYPE_CHECKING:
-    from .outcome import Member
+    from .outcome import Member, Outcome
 
 __all__ = [
     "AttemptStarted",
@@ -87,6 +90,11 @@ class RetryScheduled(Event):
     reason: str
     error: Exception | None
     members: int = 1
+
+    @property
+    def short_reason(self) -> str:
+        """``code`` of ``code, the server asks for 3 s``: what follows a comma may be different each time, and is nothing to count by."""
+        return self.reason.partition(",")[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, init=False)
@@ -167,12 +175,28 @@ class CallSink(abc.ABC):
     """What the records of one call go to, from a sink whose class has a method ``begin_call(operation, requests)``.
 
     *operation* is that of the records, and *requests* are the :class:`~rpcretry.Request` objects of the call: one, or those of
-    a batch; none for a function. Whatever that method or a call's sink raises is logged and harms nothing.
+    a batch; none for a function. It is told every record of the call: the ``wants`` of the sink that it comes from does not
+    filter them. Whatever that method or a call's sink raises is logged and harms nothing.
+
+    :raises TypeError: from a subclass with a method that is an ``async def``, which nobody would await.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("__call__", "settled", "abandoned"):
+            _refuse_async(f"{name} of {cls.__name__}", getattr(cls, name))
 
     @abc.abstractmethod
     def __call__(self, event: Event, /) -> object:
-        """Take a record. :class:`CallSucceeded` and :class:`CallFailed` are the end, but for a :class:`FallbackUsed` after it."""
+        """Take a record. :class:`CallSucceeded` or :class:`CallFailed` is the last one, but for a :class:`FallbackUsed` after it."""
+
+    def settled(self, outcomes: Sequence[Outcome], /) -> object:
+        """An attempt ended with these outcomes, one for each of the requests that were in it.
+
+        Told once for each :class:`AttemptStarted`, unless the call was cut off in between, and after the record that came of
+        it: a :class:`RetryScheduled`, the end of the call, or none where others of a batch have yet to go.
+        """
+        return None
 
     def abandoned(self) -> object:
         """The call was cut off: cancelled, interrupted, or its loop was left. No other sink hears of that.
@@ -200,6 +224,10 @@ class LoggingSink:
         self.logger = target if target is not None else logger
 
     def __call__(self, event: Event) -> None:
+        level = logging.INFO if isinstance(event, CallSucceeded) else logging.ERROR if isinstance(event, CallFailed) else logging.WARNING
+        if not self.logger.isEnabledFor(level):
+            # Most of what a line costs is its words and fields.
+            return
         if isinstance(event, RetryScheduled):
             limit = "?" if event.max_attempts is None else event.max_attempts
             outcome = "was not accepted" if event.error is None else f"failed: {event.error!r}"
@@ -225,9 +253,15 @@ class LoggingSink:
             self.logger.warning(line, event.name, event.state.value, event.previous.value, event.reason, extra=_fields(event))
 
 
+# The fields of each class of records, and what they are called on log records, which have a name and other things of their own.
+_NAMES: dict[type[Event], list[tuple[str, str]]] = {}
+
+
 def _fields(event: Event) -> dict[str, object]:
-    # For handlers that write fields: those of the record. A log record has a name and other things of its own, hence the prefix.
-    found: dict[str, object] = {f"rpc_{field.name}": getattr(event, field.name) for field in dataclasses.fields(event)}
+    # For handlers that write fields: those of the record.
+    kind = type(event)
+    names = _NAMES.get(kind) or _NAMES.setdefault(kind, [(field.name, f"rpc_{field.name}") for field in dataclasses.fields(event)])
+    found: dict[str, object] = {said: getattr(event, name) for name, said in names}
     for name, value in found.items():
         if isinstance(value, Exception):
             found[name] = type(value).__name__
@@ -241,7 +275,8 @@ log_event = LoggingSink()
 
 def publish(sinks: tuple[Sink, ...], event: Event) -> None:
     """Hand *event* to every sink that wants it; one that raises is logged and does not keep it from the others."""
-    for sink in sinks:
+    # What an AttemptStarted opened is closed in the reverse order.
+    for sink in sinks if isinstance(event, AttemptStarted) else sinks[::-1]:
         try:
             if wants(sink, type(event)):
                 sink(event)
@@ -250,22 +285,16 @@ def publish(sinks: tuple[Sink, ...], event: Event) -> None:
 
 
 def begun(sinks: tuple[Sink, ...], operation: str, members: Sequence[Member]) -> tuple[Sink, ...]:
-    """The sinks of one call: *sinks* itself, unless one of them has another one for each call."""
-    for sink in sinks:
-        if hasattr(type(sink), "begin_call"):
-            break
-    else:
-        # The way of all others, for every call that they want to see begin.
-        return sinks
+    """The sinks of one call, where some of *sinks* have another one for each call."""
     requests = tuple([member.request for member in members if member.request is not None])
     own: list[Sink] = []
     for sink in sinks:
-        begin: Any = getattr(type(sink), "begin_call", None)
-        if begin is None:
+        if not has_call_sinks(sink):
             own.append(sink)
             continue
         try:
-            found = begin(sink, operation, requests)
+            asked: Any = sink
+            found = asked.begin_call(operation, requests)
             if not isinstance(found, CallSink):
                 raise TypeError(f"begin_call of {type(sink).__name__} must return a CallSink, it returned {found!r:.60}")
             own.append(found)
@@ -274,14 +303,20 @@ def begun(sinks: tuple[Sink, ...], operation: str, members: Sequence[Member]) ->
     return tuple(own)
 
 
-def abandoned(sinks: tuple[Sink, ...]) -> None:
-    """Tell those that are of one call that it was cut off."""
-    for sink in sinks:
+def has_call_sinks(sink: Sink) -> bool:
+    """Whether *sink* has another one for each call."""
+    # Asked of the class: a mock has an attribute of any name.
+    return hasattr(type(sink), "begin_call")
+
+
+def settled(sinks: tuple[Sink, ...], outcomes: Sequence[Outcome] | None) -> None:
+    """Tell those that are of one call what its attempt came to; ``None`` where the call was cut off."""
+    for sink in sinks[::-1]:
         if isinstance(sink, CallSink):
             try:
-                sink.abandoned()
+                sink.abandoned() if outcomes is None else sink.settled(outcomes)
             except Exception:
-                logger.exception("on_event: %r raised when its call was cut off", sink)
+                logger.exception("on_event: %r raised when its %s", sink, "call was cut off" if outcomes is None else "attempt had ended")
 
 
 def success_teller(sink: Sink) -> Callable[[str, int, int | None, float], object]:
@@ -336,12 +371,16 @@ def as_sinks(value: Sink | Iterable[Sink] | None) -> tuple[Sink, ...]:
             raise TypeError(f"on_event must be a callable that takes an event, or several, got {type(sink).__name__} {sink!r:.60}")
         if isinstance(sink, type):
             raise TypeError(f"on_event must be an instance, got the class {sink.__name__}; write on_event={sink.__name__}()")
-        if is_async_callable(sink):
-            raise TypeError(f"on_event must be a plain function, got {sink!r:.60}, which nobody would await; have it call loop.create_task")
+        _refuse_async("on_event", sink)
         if inspect.isgeneratorfunction(sink) or inspect.isasyncgenfunction(sink):
             raise TypeError(f"on_event must be a plain function, got the generator function {sink!r:.60}, which would do nothing; write no yield")
         _check_wants(sink)
     return sinks
+
+
+def _refuse_async(name: str, function: object) -> None:
+    if is_async_callable(function):
+        raise TypeError(f"{name} must be a plain function, got {function!r:.60}, which nobody would await; have it call loop.create_task")
 
 
 def _check_wants(sink: Sink) -> None:
@@ -351,5 +390,6 @@ def _check_wants(sink: Sink) -> None:
     wrong = isinstance(chosen, (list, set, frozenset, type)) or (isinstance(chosen, tuple) and not all(isinstance(cls, type) for cls in classes))
     if wrong:
         raise TypeError(f"on_event: wants of {type(sink).__name__} must be a tuple of record classes, got {chosen!r:.80}; write wants = (CallFailed,)")
-    if hasattr(type(sink), "begin_call") and not wants(sink, AttemptStarted):
-        raise TypeError(f"on_event: {type(sink).__name__} has begin_call, which nobody would call; add AttemptStarted to its wants")
+    if has_call_sinks(sink):
+        asked: Any = sink
+        _refuse_async(f"on_event: begin_call of {type(sink).__name__}", asked.begin_call)

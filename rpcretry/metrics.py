@@ -283,8 +283,7 @@ class RetryMetrics:
             self._fail(event)
         elif isinstance(event, RetryScheduled):
             self._tally(event.operation).delay += event.delay
-            # "code, the server asks for 3 s": what follows the comma may be different each time.
-            _increment(self._reasons, event.reason.partition(",")[0])
+            _increment(self._reasons, event.short_reason)
         elif isinstance(event, Waited):
             self._waited += event.delay
         elif isinstance(event, BreakerChanged):

@@ -65,7 +65,8 @@ def transitions() -> Iterator[tuple[str, str]]:
         raise TypeError("the engine's source is no class")
     for method in cls.body:
         if isinstance(method, ast.FunctionDef) and method.name != HELPER and set(_names(method.returns)) in RETURNS:
-            found = itertools.chain.from_iterable(_targets(node.value) for node in ast.walk(method) if isinstance(node, ast.Return))
+            assigned = _assigned(method)
+            found = itertools.chain.from_iterable(_targets(node.value, assigned) for node in ast.walk(method) if isinstance(node, ast.Return))
             yield from ((method.name, target) for target in dict.fromkeys(found))
 
 
@@ -77,16 +78,38 @@ def _names(annotation: ast.expr | None) -> Iterator[str]:
         yield annotation.id
 
 
-def _targets(value: ast.expr | None) -> Iterator[str]:
+def _assigned(method: ast.FunctionDef) -> dict[str, list[ast.expr]]:
+    """What each local name of the method may stand for."""
+    assigned: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(method):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    assigned.setdefault(target.id, []).append(node.value)
+        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and isinstance(node.target, ast.Name) and node.value is not None:
+            assigned.setdefault(node.target.id, []).append(node.value)
+    return assigned
+
+
+def _targets(value: ast.expr | None, assigned: dict[str, list[ast.expr]]) -> Iterator[str]:
     if isinstance(value, ast.IfExp):
-        yield from _targets(value.body)
-        yield from _targets(value.orelse)
+        yield from _targets(value.body, assigned)
+        yield from _targets(value.orelse, assigned)
+    elif isinstance(value, ast.NamedExpr):
+        yield from _targets(value.value, assigned)
     elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         yield value.func.attr
     elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
         yield value.func.id
+    elif isinstance(value, ast.Name) and value.id in VARIABLES:
+        yield VARIABLES[value.id]
+    elif isinstance(value, ast.Name) and value.id in assigned:
+        # Once only, so that a name that is assigned from itself ends.
+        rest = {name: values for name, values in assigned.items() if name != value.id}
+        for found in assigned[value.id]:
+            yield from _targets(found, rest)
     elif isinstance(value, ast.Name):
-        yield VARIABLES.get(value.id, value.id)
+        yield value.id
 
 
 def draw_engine(path: Path) -> None:

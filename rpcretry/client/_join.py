@@ -17,8 +17,22 @@ __all__ = ["NEAR", "Batch", "Found", "Pending", "SizeTrial", "Trial", "answer", 
 # (SLACK): whom the deadline cuts learns that it was the deadline.
 NEAR = 0.008
 
-# The headers of W3C's Trace Context: each call has others, and no server answers otherwise for them. An exchange has those of its first call.
-TRACE_CONTEXT = frozenset({"traceparent", "tracestate"})
+# Where in a trace a call is, as W3C's Trace Context, B3 (both of its forms), Jaeger and AWS X-Ray write it: each call has others,
+# and no server answers otherwise for them. An exchange has those of its first call.
+TRACE_CONTEXT = frozenset(
+    {
+        "b3",
+        "traceparent",
+        "tracestate",
+        "uber-trace-id",
+        "x-amzn-trace-id",
+        "x-b3-flags",
+        "x-b3-parentspanid",
+        "x-b3-sampled",
+        "x-b3-spanid",
+        "x-b3-traceid",
+    }
+)
 
 # A backend's answer that waits for a caller: a reply, what to raise, or what to do instead; see JoiningBackend.exchange.
 Found: TypeAlias = "asyncio.Future[Any]"

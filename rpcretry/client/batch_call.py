@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from .._requests import Requests
+from .._requests import BatchName, Requests
 from .._unset import UNSET
 from ..codec import Reader, encode_batch, encode_requests, read_batch, read_in_order, split_batch
 from ..errors import DeadlineExceeded, Delivery, JsonRpcError, MissingResponseError, ResultValidationError, RetryExhaustedError, RpcRetryError
@@ -104,7 +104,7 @@ class BatchCall(Call):
 
     @property
     def operation(self) -> str:
-        return f"batch of {len(self._requests)}"
+        return BatchName(f"batch of {len(self._requests)}")
 
     def make_members(self) -> list[Member]:
         return [Member(request, index) for index, request in enumerate(self._requests)]

@@ -33,7 +33,8 @@ _SYNONYMS = {
 class Joining:
     """How calls that are made at the same time are joined into batches: ``AsyncClient(backend, joining=Joining())``.
 
-    Each call keeps its own limit, deadline, tries, error and cancel. Calls are joined that have equal headers; a call with an
+    Each call keeps its own limit, deadline, tries, error and cancel. Calls are joined that have equal headers, whatever
+    their trace context (W3C's, B3, Jaeger's or X-Ray's), of which the batch carries that of its first call; a call with an
     idempotency key goes alone. A server that turns batches away gets the same calls one by one, at once, and all later ones
     so once it has answered some of them; one that finds a batch too large gets halves, and smaller batches from then on once it
     has answered some of those.

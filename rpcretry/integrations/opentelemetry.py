@@ -15,7 +15,7 @@ from ..backends._target import Target
 from ..events import Event
 from ..messages import Request
 from ..transport import Exchange, Reply
-from . import BoundedNames
+from ._names import BoundedNames
 
 try:
     from opentelemetry import metrics, propagate, trace
@@ -47,8 +47,8 @@ class OpenTelemetry:
     :param tracer_provider: ``None`` for the global one.
     :param meter_provider: ``None`` for the global one.
     :param methods: the operations that metrics name; without it the first *max_methods* that are met. All others count as
-        ``_OTHER``, and batches of any size as ``batch``. Spans name every method.
-    :param max_methods: how many those are. Reasons and types of errors in metrics are bounded by the same number, together.
+        ``_OTHER``, and batches of any size as ``batch``. Spans name every method, by its first 200 characters.
+    :param max_methods: how many those are. Reasons and types of errors in metrics are bounded by the same number each.
     :raises TypeError, ValueError: naming the parameter, its value and the fix; of *url* no more than its scheme.
     """
 
@@ -69,7 +69,7 @@ class OpenTelemetry:
             target = Target.parse(url)
             port = urlsplit(target.url).port or (443 if target.scheme == "https" else 80)
             self._server = {"server.address": target.hostname, "server.port": port}
-        self._operation, self._reason = BoundedNames(methods, max_methods, "_OTHER"), BoundedNames(most=max_methods, other="_OTHER")
+        self._operation, self._reason, self._error = BoundedNames(methods, max_methods), BoundedNames(most=max_methods), BoundedNames(most=max_methods)
         self._tracer = trace.get_tracer("rpcretry", __version__, tracer_provider)
         meter = metrics.get_meter("rpcretry", __version__, meter_provider)
         about: dict[str, Any] = {"description": "Whole calls, retries and waits included.", "explicit_bucket_boundaries_advisory": BUCKETS}
@@ -86,7 +86,11 @@ class OpenTelemetry:
 
     @staticmethod
     def propagate(exchange: Exchange, next: Callable[[Exchange], Reply]) -> Reply:
-        """A middleware: it puts the trace context into the headers of each attempt. Headers of the user's win."""
+        """A middleware: it puts the trace context into the headers of each attempt.
+
+        Headers that were given for that call (``_headers=``) win, and with a ``traceparent`` among them no ``tracestate`` is added.
+        The trace context wins over headers that the client has for all calls.
+        """
         return next(traced(exchange))
 
     @staticmethod
@@ -101,6 +105,9 @@ def traced(exchange: Exchange) -> Exchange:
         fields: dict[str, str] = {}
         propagate.inject(fields)
         mine = {name.lower() for name in exchange.headers or ()}
+        if "traceparent" in mine:
+            # The rest of another trace.
+            mine.add("tracestate")
         found = {name: value for name, value in fields.items() if name.lower() not in mine}
         return exchange.with_headers(found) if found else exchange
     except Exception:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+import math
+import re
+from collections.abc import Iterable
 from typing import ClassVar
 
-from .._check import text
+from .._check import number, text
 from ..errors import CircuitState, DeadlineExceeded, Refused
 from ..events import BreakerChanged, BudgetRefused, CallFailed, CallSucceeded, Event, FallbackUsed, RetryScheduled
-from . import BoundedNames
+from ..metrics import OTHERS
+from ._names import BoundedNames
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -25,14 +29,15 @@ class Prometheus:
 
         client = Client(url, retry_strategy=RetryStrategy(), on_event=Prometheus())
 
-    As in :class:`~rpcretry.RetryMetrics` a call counts when it ends, and one that was cancelled never does.
+    As in :class:`~rpcretry.RetryMetrics` a call counts when it ends, and one that was cancelled never does. What a circuit breaker
+    does outside of calls, as in ``breaker.reset()``, it hears as a listener: ``breaker.add_listener(prometheus)``.
 
     :param registry: where the metrics are registered; ``None`` for the one that prometheus-client exposes by itself.
-    :param namespace: what their names begin with.
+    :param namespace: what their names begin with: letters, digits and underscores.
     :param methods: the operations that have a label of their own; without it the first *max_methods* that are met. All others
-        count as ``other``, and batches of any size as ``batch``.
+        count as ``(others)``, and batches of any size as ``batch``.
     :param max_methods: how many those are. Reasons, breakers and budgets are bounded by the same number each.
-    :param buckets: the bounds of the histogram, in seconds; those of prometheus-client without it.
+    :param buckets: the bounds of the histogram, in seconds and rising; those of prometheus-client without it.
     :raises TypeError, ValueError: naming the parameter, its value and the fix; also where *registry* has metrics of these names.
     """
 
@@ -46,11 +51,13 @@ class Prometheus:
         namespace: str = "rpcretry",
         methods: Iterable[str] | None = None,
         max_methods: int = 100,
-        buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS,
+        buckets: Iterable[float] = Histogram.DEFAULT_BUCKETS,
     ) -> None:
-        text("namespace", namespace)
-        self._operation = BoundedNames(methods, max_methods)
-        self._reason, self._budget = BoundedNames(most=max_methods), BoundedNames(most=max_methods)
+        if not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", text("namespace", namespace)):
+            raise ValueError(f"namespace must be of letters, digits and underscores, and begin with no digit, got {namespace!r:.60}; write 'my_app'")
+        buckets = _bounds(buckets)
+        self._operation = BoundedNames(methods, max_methods, OTHERS)
+        self._reason, self._budget = BoundedNames(most=max_methods, other=OTHERS), BoundedNames(most=max_methods, other=OTHERS)
         self._breaker = BoundedNames(most=max_methods, other="")
         # In no registry at first: one that is refused must not leave the others there.
         self._calls = Counter("calls", "Calls that ended.", ("operation", "outcome"), namespace, registry=None)
@@ -95,8 +102,7 @@ class Prometheus:
             self._calls.labels(name, "deadline" if isinstance(error, DeadlineExceeded) else "refused" if isinstance(error, Refused) else "failure").inc()
             self._seconds.labels(name).observe(event.elapsed)
         elif isinstance(event, RetryScheduled):
-            # "code, the server asks for 3 s": what follows the comma may be different each time.
-            self._retries.labels(self._operation(event.operation), self._reason(event.reason.partition(",")[0])).inc()
+            self._retries.labels(self._operation(event.operation), self._reason(event.short_reason)).inc()
         elif isinstance(event, FallbackUsed):
             self._fallbacks.labels(self._operation(event.operation)).inc()
         elif isinstance(event, BudgetRefused):
@@ -106,3 +112,15 @@ class Prometheus:
             # Several breakers have no state in common: those beyond the bound are left out.
             for state in CircuitState if name else ():
                 self._states.labels(name, state.value).set(state is event.state)
+
+
+def _bounds(buckets: Iterable[float]) -> list[float]:
+    fix = "write buckets=(0.1, 1, 10)"
+    if isinstance(buckets, (str, bytes)) or not isinstance(buckets, Iterable):
+        raise TypeError(f"buckets must be seconds, got {type(buckets).__name__} {buckets!r:.60}; {fix}")
+    found = list(buckets)
+    # prometheus-client adds an infinite bound where there is none.
+    finite = [number("buckets", bound, above=0) for bound in (found[:-1] if found[-1:] == [math.inf] else found)]
+    if not finite or any(after <= before for before, after in itertools.pairwise(finite)):
+        raise ValueError(f"buckets must be seconds that rise, got {found!r:.60}; {fix}")
+    return found

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from ..context import CurrentAttempt
 from ..errors import ClientClosedError, DeadlineExceeded, Delivery, JsonRpcError, Refused, ResultValidationError
-from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, abandoned, begun, logger, publish, tell_success
+from ..events import AttemptStarted, CallFailed, CallSucceeded, FallbackUsed, RetryScheduled, Waited, begun, logger, publish, settled, tell_success
 from ..messages import fresh
 from ..outcome import Attempt, Member, Outcome, Parking, Rescue, Retry, Stop, Wait
 from ._failures import caused, deadline_exceeded, give_up, worse
@@ -79,8 +79,7 @@ class Engine(Subject):
 
     def open(self, now: float) -> float:
         """Start the clock. Returns when the first attempt must have ended."""
-        self.started = now
-        policy = self.policy
+        self.started, policy = now, self.policy
         self._ends = ends = math.inf if policy.deadline is None else now + policy.deadline
         limit = ends if policy.timeout is None else now + policy.timeout
         return limit if limit < ends else ends
@@ -88,7 +87,7 @@ class Engine(Subject):
     def begin(self, now: float) -> Step:
         """Admit the first attempt."""
         self.number, ends_by, members = 0, self.open(now), self.make_members()
-        self.told = begun(self.policy.told, self.operation, members) if self.policy.starts_heard else self.policy.told
+        self.told = begun(self.policy.told, self.operation, members) if self.policy.begins else self.policy.told
         self._pending: list[Member] = []
         self.members = members
         if len(members) > 1:
@@ -117,8 +116,7 @@ class Engine(Subject):
         return Attempt(number, members, ends_by, self.operation, self.started, self._ends, self.policy.max_attempts, self.told)
 
     def _limit(self, now: float) -> float:
-        timeout = self.policy.timeout
-        return self._ends if timeout is None else min(now + timeout, self._ends)
+        return self._ends if self.policy.timeout is None else min(now + self.policy.timeout, self._ends)
 
     # --- admission ---
 
@@ -182,6 +180,8 @@ class Engine(Subject):
             self._release(attempt, outcomes, now)
             if self.number > 1 or self.told is not policy.told:
                 publish(self.told, CallSucceeded(*attempt.so_far(now)))
+                if self.told is not policy.told:
+                    settled(self.told, outcomes)
             elif policy.successes_heard:
                 tell_success(policy.successes_heard, attempt.operation, attempt.max_attempts, now - self.started)
             return OK if policy.fallback is None else self._fall_back(policy.fallback, "ok", now)
@@ -200,14 +200,16 @@ class Engine(Subject):
         longest = max((member.due for member in together), default=now)
         for member in together:
             member.due = longest
-        if again:
-            again = self._kept_whole(attempt, again)
+        again = again and self._kept_whole(attempt, again)
         self._release(attempt, outcomes, now)
         if again:
             self._pending += again
             self._announce(again, now)
         # A wait even where there is no delay, so that an async driver lets others have their turn.
-        return Wait(min(map(BY_DUE, self._pending)), "backoff") if self._pending else self._conclude(now)
+        step = Wait(min(map(BY_DUE, self._pending)), "backoff") if self._pending else self._conclude(now)
+        if self.told is not self.policy.told:
+            settled(self.told, outcomes)
+        return step
 
     def _release(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
         for layer in self.policy.settlers:
@@ -311,13 +313,13 @@ class Engine(Subject):
                 layer.abandon(attempt, now)
             except Exception:
                 logger.exception("%s.abandon raised", type(layer).__name__)
-        abandoned(self.told if attempt.sent else ())
+        settled(self.told if attempt.sent else (), None)
 
     def abandon(self, now: float) -> None:
         """The call ends from outside: it was cancelled or interrupted. Does nothing once the call is over."""
         if self._attempt is not None:
             self._withdraw(self._attempt, now)
-        abandoned(getattr(self, "told", ()))
+        settled(getattr(self, "told", ()), None)
         # An earlier failure's traceback holds the driver's frame, and that frame this call.
         self._failed: list[tuple[Member, Iterator[Rescue]]] = []
         for member in self.members:
@@ -332,10 +334,9 @@ class Engine(Subject):
                 outcome.error = give_up(self.operation, policy.strategy, member, outcome.error, verdict.reason, now - self.started)
                 error = error or outcome.error
                 reason = verdict.reason
-        if error is not None:
-            if policy.sinks or self.number > 1:
-                publish(self.told, CallFailed(*self._so_far(now), reason, error))
-        elif policy.successes_heard or self.number > 1:
+        if error is not None and (policy.sinks or self.number > 1):
+            publish(self.told, CallFailed(*self._so_far(now), reason, error))
+        elif error is None and (policy.successes_heard or self.number > 1):
             publish(self.told, CallSucceeded(*self._so_far(now)))
         return Stop(reason) if policy.fallback is None else self._fall_back(policy.fallback, reason, now)
 
@@ -387,8 +388,7 @@ class Engine(Subject):
 
     def _announce(self, again: list[Member], now: float) -> None:
         first = min(again, key=BY_DUE)
-        reason = first.verdict.reason if first.verdict else "retry"
-        error = first.outcome.error if first.outcome else None
+        reason, error = first.verdict.reason if first.verdict else "retry", first.outcome.error if first.outcome else None
         publish(self.told, RetryScheduled(*self._so_far(now), first.due - now, reason, error, len(again)))
 
     def _so_far(self, now: float) -> tuple[str, int, int | None, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-from ..events import AttemptStarted, CallSucceeded, LoggingSink, Sink, log_event, success_teller, wants
+from ..events import AttemptStarted, CallSucceeded, LoggingSink, Sink, has_call_sinks, log_event, success_teller, wants
 from ..outcome import Attempt, Member, Outcome, Retry, Stop
 from .backoff import LONGEST
 from .fallback import Fallback
@@ -39,6 +39,7 @@ class Policy:
     :ivar settlers: the same layers, from the innermost to the outermost.
     :ivar judges: the layers that concern themselves with retries, from the innermost to the outermost.
     :ivar quick: whether a first attempt that succeeds concerns nobody but the caller.
+    :ivar begins: whether a sink has another one for each call, which is told everything.
     :ivar starts_heard: whether a sink wants to know of each attempt.
     :ivar successes_heard: what tells the sinks that want to know of each success.
     :ivar success_ends: whether no strategy looks at successes.
@@ -46,6 +47,7 @@ class Policy:
 
     __slots__ = (
         "admits",
+        "begins",
         "deadline",
         "fallback",
         "gates",
@@ -77,8 +79,9 @@ class Policy:
         self.fallback = fallback
         self.sinks = tuple(sinks)
         self.told: tuple[Sink, ...] = self.sinks if any(isinstance(sink, LoggingSink) for sink in sinks) else (*self.sinks, log_event)
-        self.starts_heard = any(wants(sink, AttemptStarted) for sink in sinks)
-        self.successes_heard = tuple(success_teller(sink) for sink in sinks if wants(sink, CallSucceeded))
+        self.begins = any(map(has_call_sinks, sinks))
+        self.starts_heard = self.begins or any(wants(sink, AttemptStarted) for sink in sinks)
+        self.successes_heard = tuple(success_teller(sink) for sink in sinks if has_call_sinks(sink) or wants(sink, CallSucceeded))
         self.gates = tuple(layer for layer in layers if _overrides(layer, "admit", "settle", "abandon"))
         self.admits = tuple(layer.admit if _overrides(layer, "admit") else None for layer in self.gates)
         self.settlers = self.gates[::-1]

@@ -87,12 +87,12 @@ def test_a_header_of_each_calls_own_keeps_it_alone() -> None:
     server = Server()
     numbers = iter(range(100))
 
-    async def trace(exchange: Exchange, proceed: Any) -> Reply:
-        reply: Reply = await proceed(exchange.with_headers({"traceparent": str(next(numbers))}))
+    async def sign(exchange: Exchange, proceed: Any) -> Reply:
+        reply: Reply = await proceed(exchange.with_headers({"X-Signature": str(next(numbers))}))
         return reply
 
     async def act() -> None:
-        await calls(client_of(server, middlewares=[trace]), 5)
+        await calls(client_of(server, middlewares=[sign]), 5)
         assert server.sizes == [0] * 5
 
     run(act)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from otel_rig import OtelRig, Telemetry
 from support import both_drivers
 
@@ -98,8 +98,9 @@ def test_a_retried_call_is_a_span_with_one_child_for_each_attempt(driver: str) -
     assert first.attributes["error.type"] == "rpcretry.errors.ConnectionLostError"
     assert (second.attributes["error.type"], second.attributes["http.response.status_code"]) == ("rpcretry.errors.HTTPStatusError", 503)
     # The waits are the gaps between the attempts, and events of the call.
-    assert second.start_time - first.end_time >= 18_000_000
-    assert third.start_time - second.end_time >= 18_000_000
+    for before, after in ((first, second), (second, third)):
+        assert after.start_time > before.end_time
+        assert after.start_time - before.start_time >= 19_000_000
     assert call.start_time <= first.start_time
     assert call.end_time >= third.end_time
     assert names(call.events) == ["retry scheduled", "retry scheduled"]
@@ -269,6 +270,30 @@ def test_headers_of_the_user_win(driver: str) -> None:
     rig = OtelRig(driver, result(1))
     rig.run(lambda client: client.call("sum", _headers={"Traceparent": "mine", "X-Mine": "1"}))
     assert dict(rig.backend.exchanges[0].headers.items()) == {"Traceparent": "mine", "X-Mine": "1"}
+
+
+@both_drivers
+@pytest.mark.parametrize("name", ["traceparent", "Traceparent"])
+def test_a_trace_of_the_users_gets_no_state_of_another_one(driver: str, name: str) -> None:
+    state = TraceState([("vendor", "x")])
+    here = SpanContext(0x1234567890ABCDEF1234567890ABCDEF, 0x1234567890ABCDEF, True, TraceFlags(1), state)
+    rig = OtelRig(driver, result(1), result(1))
+    token = context.attach(trace.set_span_in_context(NonRecordingSpan(here)))
+    try:
+        rig.run(lambda client: client.call("sum"))
+        rig.run(lambda client: client.call("sum", _headers={name: "mine"}))
+    finally:
+        context.detach(token)
+    first, second = (exchange.headers for exchange in rig.backend.exchanges)
+    assert first["tracestate"] == "vendor=x"
+    assert dict(second.items()) == {name: "mine"}
+
+
+def test_the_trace_context_wins_over_headers_for_all_calls() -> None:
+    with LoopbackServer(troubled()) as server:
+        rig = OtelRig("sync", url=server.url, headers={"traceparent": "mine"})
+        rig.run(lambda client: client.call("sum", 1, 2))
+    assert parent_of(server.requests[0].headers["traceparent"]) == rig.telemetry.only("sum attempt").context.span_id
 
 
 @both_drivers
@@ -548,6 +573,17 @@ def test_a_bulk_has_a_trace_for_each_call(driver: str, concurrency: int) -> None
     assert sum(len(attempts) for _, attempts in tree) == 8
 
 
+@both_drivers
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_the_calls_of_a_bulk_are_children_of_what_is_current(driver: str, concurrency: int) -> None:
+    telemetry = Telemetry()
+    rig = OtelRig(driver, *[result(1)] * 6, telemetry=telemetry)
+    with telemetry.tracer.start_as_current_span("outer") as outer:
+        rig.run(lambda client: client.bulk((Request("sum", [number]) for number in range(6)), concurrency=concurrency).run())
+        assert trace.get_current_span() is outer
+    assert telemetry.tree() == [("outer", [("sum", ["sum attempt"])] * 6)]
+
+
 @pytest.mark.parametrize("where", ["attempt", "wait"])
 @pytest.mark.parametrize("after", ["go on", "drop"])
 def test_a_bulk_that_is_cut_off_leaves_no_span_open(where: str, after: str) -> None:
@@ -598,6 +634,18 @@ def test_joined_calls_are_joined_still_and_each_has_its_spans() -> None:
     assert headers is not None
     first = next(span for span in telemetry.spans if span.name == "sum attempt")
     assert parent_of(headers["traceparent"]) == first.context.span_id
+
+
+@pytest.mark.parametrize("name", ["b3", "X-B3-TraceId", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags", "uber-trace-id", "X-Amzn-Trace-Id"])
+def test_other_ways_to_write_trace_context_do_not_keep_calls_apart(name: str) -> None:
+    backend = AsyncScriptedBackend([result(1)] * 9)
+
+    async def main() -> None:
+        client = AsyncClient(backend, joining=True)
+        await asyncio.gather(*(client.call("sum", _headers={name: f"{number}"}) for number in range(3)))
+
+    asyncio.run(main())
+    assert [(len(exchange.requests), dict((exchange.headers or {}).items())) for exchange in backend.exchanges] == [(3, {name: "0"})]
 
 
 def test_joined_calls_with_other_baggage_go_apart() -> None:
@@ -684,6 +732,37 @@ def test_an_allow_list_and_batches_of_any_size() -> None:
     assert counted == {"sum": 1, "_OTHER": 1, "batch": 2}
     # Spans are no series: they name every method.
     assert [span.name for span in telemetry.spans if span.parent is None] == ["sum", "other", "batch", "batch"]
+
+
+def test_types_of_errors_leave_room_for_reasons() -> None:
+    telemetry = Telemetry(max_methods=3)
+    rig = OtelRig("sync", *[error(number) for number in range(1, 9)], http(503), result(1), telemetry=telemetry, retry_strategy=AGAIN)
+    for _ in range(8):
+        with pytest.raises(JsonRpcError):
+            rig.run(lambda client: client.call("sum"))
+    rig.run(lambda client: client.call("sum"))
+    assert [point.attributes["rpcretry.reason"] for point in telemetry.points("rpcretry.retries")] == ["status"]
+
+
+def test_long_names_are_cut_in_spans_and_not_kept_in_metrics() -> None:
+    rig = OtelRig("sync", result(1))
+    rig.run(lambda client: client.send(Request("m" * 1_000, id="i" * 1_000)))
+    call, attempt = rig.telemetry.spans
+    assert (call.name, attempt.name) == ("m" * 200, "m" * 200 + " attempt")
+    assert (call.attributes["rpc.method"], call.attributes["jsonrpc.request.id"]) == ("m" * 200, "i" * 200)
+    (point,) = rig.telemetry.points("rpc.client.call.duration")
+    assert point.attributes["rpc.method"] == "_OTHER"
+
+
+def test_a_method_or_function_that_is_called_as_a_batch_is_no_batch() -> None:
+    rig = OtelRig("sync", result(1), result(1))
+    rig.run(lambda client: client.call("batch of 1"))
+    rig.run(lambda client: client.send(BatchRequest(Request("sum"))))
+    retry(on_event=rig.telemetry.otel, name="batch of 0")(lambda: None)()
+    calls = [span for span in rig.telemetry.spans if span.parent is None]
+    assert [(span.name, span.attributes.get("rpcretry.batch.size")) for span in calls] == [("batch of 1", None), ("batch", 1), ("batch of 0", None)]
+    counted = {point.attributes["rpc.method"]: point.count for point in rig.telemetry.points("rpc.client.call.duration")}
+    assert counted == {"batch of 1": 1, "batch": 1}
 
 
 # --- nothing breaks a call ---
@@ -822,7 +901,7 @@ def test_a_time_that_the_engine_is_told_is_that_of_the_histogram(driver: str) ->
 
 def strike_at(place: int, act: Callable[[], object]) -> bool:
     """Run *act* with a KeyboardInterrupt in front of that line of what makes and tells spans. Returns whether it came to so many lines."""
-    files, left = ("_otel_spans.py", "retry/engine.py", "rpcretry/events.py"), place
+    files, left = ("_otel_spans.py", "_otel_attributes.py", "retry/engine.py", "rpcretry/events.py"), place
 
     def tracer(frame: Any, event: str, arg: Any) -> Any:
         nonlocal left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from rpcretry import (
     CircuitState,
     DeadlineExceeded,
     Fallback,
+    HTTPStatusError,
     JsonRpcError,
     Refused,
     Request,
@@ -28,7 +30,7 @@ from rpcretry.backends.aiohttp import Client as AiohttpClient
 from rpcretry.backends.requests import Client as RequestsClient
 from rpcretry.events import BreakerChanged, BudgetRefused, CallFailed, CallSucceeded, RetryScheduled
 from rpcretry.functions import retry
-from rpcretry.integrations import BoundedNames
+from rpcretry.integrations._names import BoundedNames
 from rpcretry.integrations.prometheus import Prometheus
 from rpcretry.retry import PeriodicBackoff
 from rpcretry.testing import RESET, Answer, LoopbackServer, error, http, result, rpc
@@ -103,6 +105,17 @@ def test_breakers_and_budgets(driver: str) -> None:
     assert counted["rpcretry_budget_refusals_total"] == {("node",): 1}
 
 
+def test_as_a_listener_it_hears_of_a_breaker_that_is_moved_by_hand() -> None:
+    counted, breaker = Counted(), CircuitBreaker(failure_threshold=1, name="node")
+    breaker.add_listener(counted.sink)
+    rig = Rig("sync", http(503), layers=breaker, on_event=counted.sink)
+    with pytest.raises(HTTPStatusError):
+        rig.call("sum")
+    assert counted["rpcretry_breaker_state"]["node", "open"] == 1
+    breaker.reset()
+    assert counted["rpcretry_breaker_state"] == {("node", state.value): float(state is CircuitState.CLOSED) for state in CircuitState}
+
+
 def test_it_counts_what_retry_metrics_counts() -> None:
     counted, metrics = Counted(), RetryMetrics()
     rig = Rig("sync", *[http(503)] * 5, *[result(1)] * 9, retry_strategy=AGAIN, on_event=[counted.sink, metrics])
@@ -143,7 +156,7 @@ def test_ten_thousand_methods_make_no_more_series_than_the_bound() -> None:
     # 100 methods and the others; the histogram has 15 buckets, a count and a sum, and each counter says when it was made.
     assert counted.series < 101 * (2 * 2 + 18 + 2 * 2 + 2 + 2 + 3)
     assert len(counted["rpcretry_call_seconds_count"]) == 101
-    assert counted["rpcretry_call_seconds_count"]["other",] == 2 * 9_900
+    assert counted["rpcretry_call_seconds_count"]["(others)",] == 2 * 9_900
     assert len(counted["rpcretry_breaker_state"]) == 300
     assert sum(counted["rpcretry_retries_total"].values()) == 10_000
 
@@ -155,7 +168,24 @@ def test_an_allow_list_and_batches_of_any_size() -> None:
     rig.call("pay")
     for size in (2, 30):
         rig.send(BatchRequest(*[Request("sum") for _ in range(size)]))
-    assert counted["rpcretry_calls_total"] == {("sum", "success"): 1, ("other", "success"): 1, ("batch", "success"): 2}
+    assert counted["rpcretry_calls_total"] == {("sum", "success"): 1, ("(others)", "success"): 1, ("batch", "success"): 2}
+
+
+def test_a_method_that_is_called_as_a_batch_is_no_batch() -> None:
+    counted = Counted()
+    rig = Rig("sync", *[result(1)] * 2, on_event=counted.sink)
+    rig.call("batch of 3")
+    rig.send(BatchRequest(*[Request("sum") for _ in range(3)]))
+    assert counted["rpcretry_calls_total"] == {("batch of 3", "success"): 1, ("batch", "success"): 1}
+
+
+def test_long_names_are_not_kept() -> None:
+    counted, allowed = Counted(), Counted(methods=["m" * 1_000])
+    for size in (200, 201, 1_000):
+        counted.sink.count_success("m" * size, 1, 1, 0.1)
+        allowed.sink.count_success("m" * size, 1, 1, 0.1)
+    assert counted["rpcretry_calls_total"] == {("m" * 200, "success"): 1, ("(others)", "success"): 2}
+    assert allowed["rpcretry_calls_total"] == {("m" * 1_000, "success"): 1, ("(others)", "success"): 2}
 
 
 def test_details_of_reasons_are_left_out() -> None:
@@ -214,7 +244,20 @@ def test_the_text_that_is_scraped() -> None:
         ({"namespace": 3}, TypeError, "namespace must be a str, got int 3"),
         ({"methods": 3}, TypeError, "methods must be an iterable of names, got int 3"),
         ({"max_methods": 0}, ValueError, "max_methods must be at least 1, got 0"),
-        ({"buckets": [2.0, 1.0]}, ValueError, "sorted"),
+        ({"namespace": "my app"}, ValueError, "namespace must be of letters, digits and underscores, and begin with no digit, got 'my app'; write 'my_app'"),
+        ({"namespace": "9lives"}, ValueError, "namespace must be of letters"),
+        ({"namespace": "é"}, ValueError, "namespace must be of letters"),
+        ({"namespace": "line\n"}, ValueError, "namespace must be of letters"),
+        ({"buckets": [2.0, 1.0]}, ValueError, r"buckets must be seconds that rise, got \[2.0, 1.0\]; write buckets=\(0.1, 1, 10\)"),
+        ({"buckets": [1, 1]}, ValueError, "buckets must be seconds that rise"),
+        ({"buckets": []}, ValueError, "buckets must be seconds that rise"),
+        ({"buckets": [math.inf]}, ValueError, "buckets must be seconds that rise"),
+        ({"buckets": [math.nan, 1]}, ValueError, "buckets must be finite, got nan"),
+        ({"buckets": [0, 1]}, ValueError, "buckets must be more than 0, got 0"),
+        ({"buckets": ["a"]}, TypeError, "buckets must be a number, got str 'a'"),
+        ({"buckets": 5}, TypeError, "buckets must be seconds, got int 5"),
+        ({"buckets": "12"}, TypeError, "buckets must be seconds, got str '12'"),
+        ({"buckets": None}, TypeError, "buckets must be seconds, got NoneType None"),
     ],
 )
 def test_bad_input(options: dict[str, Any], kind: type[Exception], words: str) -> None:

@@ -75,3 +75,13 @@ def test_log_records_keep_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     kept = {name: value for name, value in vars(record).items() if name.startswith("rpc_")}
     assert {type(value) for value in kept.values()} <= {str, int, float}
     assert kept["rpc_error"] == "HTTPStatusError"
+
+
+def test_lines_that_nobody_writes_are_not_worded(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    worded: list[object] = []
+    monkeypatch.setattr("rpcretry.events._fields", lambda event: worded.append(event) or {})
+    monkeypatch.setattr(HTTPStatusError, "__repr__", lambda error: worded.append(error) or "")
+    rig = Rig("sync", http(503), result(1), *[http(503)] * 4, retry_strategy=AGAIN, fallback=Fallback(0))
+    with caplog.at_level(logging.CRITICAL, "rpcretry"):
+        assert [rig.call("sum"), rig.call("sum")] == [1, 0]
+    assert worded == caplog.records == []
