@@ -1,31 +1,21 @@
 """Bookshop 1.0.0
 
-Written by ``rpcretry openrpc``. What is changed here is lost when it is written anew.
+Written by ``rpcretry openrpc``. What is changed here is lost when it is written anew:
+
+    rpcretry openrpc DOCUMENT -o FILE --force --line-length 160
 """
 
+# Whether rpcretry is first-party, and so where it stands, depends on the folder.
 # isort: skip_file
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 from rpcretry import AsyncInterface, JsonRpcError, notification, rpc
+from rpcretry.openrpc import Model
 from typing_extensions import TypeAliasType
-
-
-class Model(BaseModel):
-    """What may be left out, and was not given, is not sent."""
-
-    @model_serializer(mode="wrap")
-    def _without_what_was_not_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        for name, field in type(self).model_fields.items():
-            if field.default is None and name not in self.model_fields_set:
-                document.pop(field.serialization_alias or name, None)
-                document.pop(name, None)
-        return document
-
 
 Isbn = TypeAliasType("Isbn", Annotated[str, Field(max_length=17, min_length=10)])
 
@@ -64,9 +54,7 @@ ERRORS: list[type[JsonRpcError]] = [OutOfStockError]
 
 
 class Bookshop(Protocol):
-    """Bookshop 1.0.0
-
-    Books, and orders of them.
+    """Books, and orders of them.
 
     ``client.typed(Bookshop)`` makes its methods calls; of an async client it is
     ``client.typed(AsyncBookshop)``.

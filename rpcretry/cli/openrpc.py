@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import http.client
 import json
-import os
+import re
+import secrets
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from ..backends._target import MAX_RESPONSE_SIZE, Target, basic
 from ..errors import MethodNotFoundError, RpcRetryError
 from ..openrpc import DocumentError, generate
+from ..openrpc._module import check_class_name, require
 from . import PROTOCOL, RPC_ERROR, TRANSPORT, UNUSABLE, UNWRITABLE
 from ._ends import CommandError
 from ._inputs import Secrets, headers_of, target_of
@@ -55,8 +57,8 @@ class Invocation:
 
 
 def is_url(source: str) -> bool:
-    """Whether it is no file."""
-    return source.startswith(("http://", "https://", "env:"))
+    """Whether it is no file. A wrong URL is none either, and may hold a key, which a message about a file would show."""
+    return "://" in source or re.match(r"\s*(https?|env):", source) is not None
 
 
 def run(asked: Invocation) -> None:
@@ -65,8 +67,16 @@ def run(asked: Invocation) -> None:
     :raises CommandError: where nothing was written.
     """
     target = None if asked.output == "-" else Path(asked.output)
-    if target is not None and not asked.force and (target.exists() or target.is_symlink()):
+    if target is not None and not asked.force and not _is_stream(target) and (target.exists() or target.is_symlink()):
         raise CommandError(f"{target} is there already; write over it with --force", UNUSABLE)
+    try:
+        require()
+    except ImportError as problem:
+        raise CommandError(str(problem), UNUSABLE) from None
+    try:
+        check_class_name(asked.class_name)
+    except ValueError as problem:
+        raise CommandError(printable(f"--class-name: {problem}"), UNUSABLE) from None
     where = "standard input" if asked.source == "-" else asked.source
     if is_url(asked.source):
         where, document = _from_url(asked)
@@ -76,10 +86,6 @@ def run(asked: Invocation) -> None:
         module = generate(document, class_name=asked.class_name, line_length=asked.line_length)
     except DocumentError as problem:
         raise CommandError(printable(f"{where}: {problem}"), PROTOCOL) from None
-    except ValueError as problem:
-        raise CommandError(printable(f"--class-name: {problem}"), UNUSABLE) from None
-    except ImportError as problem:
-        raise CommandError(str(problem), UNUSABLE) from None
     if target is None:
         # Python source is UTF-8, whatever the terminal's encoding is.
         sys.stdout.flush()
@@ -108,22 +114,33 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _write(path: Path, module: str) -> None:
+def _is_stream(path: Path) -> bool:
+    """Whether it is a device or a pipe, or another name of an open file: there is nothing to replace."""
+    return path in (Path("/dev/stdout"), Path("/dev/stderr")) or path.is_relative_to("/dev/fd") or (path.exists() and not (path.is_file() or path.is_dir()))
+
+
+def _write(given: Path, module: str) -> None:
     """Put the module in place as a whole, so that what was there stays where that fails."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.exists() and not path.is_file():
-            # A device or a pipe.
-            path.write_text(module, encoding="utf-8")
-            return
-        beside.write_text(module, encoding="utf-8")
+        if _is_stream(given):
+            given.write_text(module, encoding="utf-8")
+        else:
+            _replace(given.resolve(), module)
+    except OSError as problem:
+        raise CommandError(f"cannot write {given}: {problem.strerror or problem}", UNWRITABLE) from None
+
+
+def _replace(path: Path, module: str) -> None:
+    # Not by tempfile: what that makes is for its owner alone, and stays so under its new name.
+    beside = path.with_name(f".rpcretry-{secrets.token_hex(8)}")
+    try:
+        with beside.open("x", encoding="utf-8") as file:
+            file.write(module)
         if path.exists():
             shutil.copymode(path, beside)
         beside.replace(path)
-    except OSError as problem:
+    finally:
         beside.unlink(missing_ok=True)
-        raise CommandError(f"cannot write {path}: {problem.strerror or problem}", UNWRITABLE) from None
 
 
 # --- over HTTP ---
@@ -131,9 +148,9 @@ def _write(path: Path, module: str) -> None:
 
 def _from_url(asked: Invocation) -> tuple[str, Any]:
     """What messages call the place, and the document from there."""
-    secrets = Secrets()
-    url = target_of(asked.source, secrets)
-    headers = headers_of(asked.headers, asked.header_env, asked.bearer_env, secrets)
+    hidden = Secrets()
+    url = target_of(asked.source, hidden)
+    headers = headers_of(asked.headers, asked.header_env, asked.bearer_env, hidden)
     try:
         target = Target.parse(url)
     except ValueError as problem:
@@ -146,9 +163,9 @@ def _from_url(asked: Invocation) -> tuple[str, Any]:
         hint = "; give the URL of its document, with --fetch if its path does not end in .json"
         raise CommandError(f"{target.host} has no method rpc.discover{hint}", RPC_ERROR) from None
     except RpcRetryError as problem:
-        raise CommandError(secrets.clean(explain(problem)), exit_code(problem)) from None
+        raise CommandError(hidden.clean(explain(problem)), exit_code(problem)) from None
     except (TypeError, ValueError) as problem:
-        raise CommandError(secrets.clean(printable(str(problem))), UNUSABLE) from None
+        raise CommandError(hidden.clean(printable(str(problem))), UNUSABLE) from None
 
 
 def _discovered(url: str, headers: list[tuple[str, str]], asked: Invocation) -> Any:

@@ -42,8 +42,8 @@ class Place:
         return Place(self.value[key], self.path + step)
 
     def get(self, key: str, default: Any = None) -> Place:
-        """The member of an object; *default* where there is none."""
-        return self[key] if key in self.value else Place(default, f"{self.path}.{key}")
+        """The member of an object; *default* where there is none, or null, which some servers write for that."""
+        return self[key] if self.value.get(key) is not None else Place(default, f"{self.path}.{key}")
 
     def object(self) -> Place:
         """The place itself, if an object stands there."""
@@ -58,14 +58,21 @@ class Place:
     def members(self) -> Iterator[tuple[str, Place]]:
         """The members, if an object stands there."""
         for name in self.object().value:
+            if not is_unicode(name):
+                self.refuse(f"the name {name!a:.80} holds half of a surrogate pair, which cannot be sent")
             yield name, self[name]
 
     def text(self, *, empty: bool = False) -> str:
-        """The string that stands there."""
+        """The string that stands there.
+
+        :param empty: whether it is prose, which may be empty.
+        """
         if not isinstance(self.value, str):
             self.refuse(f"expected a string, got {kind(self.value)}")
         if not (self.value or empty):
             self.refuse("expected a string that is not empty")
+        if not (empty or is_unicode(self.value)):
+            self.refuse(f"the string {self.value!a:.80} holds half of a surrogate pair, which cannot be sent")
         return str(self.value)
 
     def refuse(self, problem: str) -> Any:
@@ -74,6 +81,15 @@ class Place:
         :raises DocumentError: always.
         """
         raise DocumentError(f"{self.path}: {problem}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 has it. JSON has escapes for halves of surrogate pairs as well."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def kind(value: object) -> str:
@@ -185,7 +201,7 @@ def read(value: object) -> Document:
 def _method(place: Place, root: Place) -> Method:
     value = place.object().value
     name = _required(place, "name").text()
-    params = tuple(_param(item, root) for item in _required(place, "params").list())
+    params = tuple(_descriptor(item, root, is_param=True) for item in place.get("params", []).list())
     seen: set[str] = set()
     for index, param in enumerate(params):
         if param.name in seen:
@@ -201,7 +217,8 @@ def _method(place: Place, root: Place) -> Method:
         place.get("deprecated", False).value is True,
         STRUCTURES[structure],
         params,
-        _param(place["result"], root) if "result" in value else None,
+        # Null is no descriptor, and does not say that there is no answer: the call may return anything.
+        _descriptor(place.get("result", {}), root, is_param=False) if "result" in value else None,
         tuple(_error(item, root) for item in place.get("errors", []).list()),
     )
 
@@ -212,12 +229,12 @@ def _required(place: Place, key: str) -> Place:
     return place[key]
 
 
-def _param(place: Place, root: Place) -> Param:
-    target = resolved(place, root)
-    schema = _required(target.object(), "schema")
+def _descriptor(place: Place, root: Place, *, is_param: bool) -> Param:
+    """What a method takes or returns. OpenRPC's own examples have results without a schema, and without a name."""
+    target = resolved(place, root).object()
     return Param(
-        _required(target, "name").text(),
-        schema,
+        _required(target, "name").text() if is_param else "result",
+        target.get("schema", True),
         target.get("required", False).value is True,
         target.get("description", "").text(empty=True) or target.get("summary", "").text(empty=True),
         target.get("deprecated", False).value is True,
@@ -231,7 +248,7 @@ def _error(place: Place, root: Place) -> ErrorObject:
         code.refuse(f"expected an integer, got {kind(code.value)}")
     data = target.get("data")
     # A copy of a component, as it stands in a document without references, has its name, too.
-    components = root.value.get("components", {}).get("errors", {})
+    components = root.get("components", {}).object().get("errors", {}).value
     name = next((key for key, item in components.items() if item == target.value), "") if isinstance(components, dict) else ""
     return ErrorObject(code.value, target.get("message", "").text(empty=True), name, data if _is_schema(data.value) else None)
 

@@ -6,6 +6,7 @@ import ast
 import copy
 import dataclasses
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ._document import DocumentError
+from ._names import member_names
 
 __all__ = ["READ", "Models", "make_models", "quoted_types"]
 
@@ -21,7 +23,7 @@ READ = "RpcretryTypesToBeRead"
 
 # What may be in the text that the library made of somebody's document.
 MODULES = frozenset({"__future__", "builtins", "collections.abc", "datetime", "decimal", "enum", "pydantic", "typing", "typing_extensions", "uuid"})
-CALLED = frozenset({"ConfigDict", "Field", "StringConstraints", "TypeAliasType"})
+CALLED = frozenset({"pydantic.ConfigDict", "pydantic.Field", "typing_extensions.TypeAliasType"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,9 @@ def make_models(definitions: Mapping[str, Any], expressions: Mapping[str, Any]) 
         "required": list(expressions),
         "definitions": dict(definitions),
     }
-    text = _written(document)
+    text = _written(document, _members_by_model(definitions))
     try:
+        text = _edited(text)
         tree = ast.parse(text)
     except SyntaxError as problem:
         raise DocumentError(f"$.components.schemas: datamodel-code-generator made no Python of the schemas: {problem}") from problem
@@ -67,25 +70,83 @@ def make_models(definitions: Mapping[str, Any], expressions: Mapping[str, Any]) 
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module in MODULES:
             imports += [(node.module, alias.name, alias.asname or alias.name) for alias in node.names if node.module != "__future__"]
+        elif not _declares(node, {here: f"{module}.{name}" for module, name, here in imports}):
+            # The document may be a stranger's, and whoever imports the module runs it.
+            raise DocumentError(f"$.components.schemas: datamodel-code-generator made something else than classes of them: {ast.unparse(node):.80}")
         elif isinstance(node, ast.ClassDef) and node.name == READ:
             fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
             if len(fields) != len(expressions):
                 raise DocumentError("$.components.schemas: datamodel-code-generator found no type for some of the params or results")
             types = {name: _expression(field.annotation) for name, field in zip(expressions, fields, strict=True)}
-        elif _declares(node):
+        elif ast.unparse(node) != f"{READ}.model_rebuild()":
             segment = _alias(node) if isinstance(node, ast.Assign) else "\n".join(lines[node.lineno - 1 : node.end_lineno])
             # What is said of an alias stands right below it.
             kept.append(f"{kept.pop()}\n{segment}" if kept and _is_text(node) else segment)
             names |= {node.name} if isinstance(node, ast.ClassDef) else {target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)}
-        elif ast.unparse(node) != f"{READ}.model_rebuild()":
-            # The document may be a stranger's, and whoever imports the module runs it.
-            raise DocumentError(f"$.components.schemas: datamodel-code-generator made something else than classes of them: {ast.unparse(node):.80}")
     if any("Union[" in item for item in kept):
         imports.append(("typing", "Union", "Union"))
     return Models(tuple(imports), "\n\n".join(kept), frozenset(names), types)
 
 
-def _written(document: Mapping[str, Any]) -> str:
+def _members_by_model(definitions: Mapping[str, Any]) -> dict[str, str]:
+    """What members are called in Python, by model and member, where that is not their own name.
+
+    A model that has members from others is a subclass of theirs, so among all of these a name means one member.
+    """
+    families = {name: {name} for name in definitions}
+    for name, schema in definitions.items():
+        for other in _merged(schema):
+            family = families[name] | families[other]
+            families |= dict.fromkeys(family, family)
+    # For the models that the library makes of parts of ours.
+    everywhere = [member for schema in definitions.values() for member in _own_members(schema) if "." not in member]
+    renamed = member_names(everywhere, definitions)
+    for name in definitions:
+        # In the order of the document, whatever that of a set is.
+        members = [member for other in definitions if other in families[name] for member in _own_members(definitions[other])]
+        renamed |= {f"{name}.{member}": here for member, here in member_names(members, definitions).items()}
+    return renamed
+
+
+def _merged(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The definitions whose members become members of this one."""
+    for key in ("allOf", "anyOf", "oneOf") if "properties" in schema else ("allOf",):
+        for part in schema.get(key, ()):
+            if "$ref" in part:
+                yield part["$ref"].rpartition("/")[2]
+            yield from _merged(part)
+
+
+def _own_members(schema: Mapping[str, Any]) -> Iterator[str]:
+    yield from schema.get("properties", ())
+    # What is required and not described is a member all the same.
+    yield from schema.get("required", ())
+    for key in ("allOf", "anyOf", "oneOf"):
+        for part in schema.get(key, ()):
+            yield from _own_members(part)
+
+
+def _edited(text: str) -> str:
+    """The text with our base for models, and our numbers for floats."""
+    tree = ast.parse(text)
+    floats = {"float"} | {alias.asname or "" for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names if alias.name == "float"}
+    edits: list[tuple[ast.expr, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in floats:
+            edits.append((node, "Number"))
+        elif isinstance(node, ast.ClassDef) and node.name != READ:
+            edits += [(base, "Model") for base in node.bases if ast.unparse(base) == "BaseModel"]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "TypeAliasType" and len(node.args) == 2:
+            quoted = (part for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant) and part.value in set(quoted_types(node.args[1])))
+            edits += [(part, repr(re.sub(r"\bfloat\b", "Number", str(part.value)))) for part in quoted]
+    lines = [line.encode() for line in text.split("\n")]
+    for expression, new in sorted(edits, key=lambda edit: (edit[0].lineno, edit[0].col_offset), reverse=True):
+        line = lines[expression.lineno - 1]
+        lines[expression.lineno - 1] = line[: expression.col_offset] + new.encode() + line[expression.end_col_offset :]
+    return b"\n".join(lines).decode()
+
+
+def _written(document: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
     from datamodel_code_generator import generate
     from datamodel_code_generator.enums import DataModelType, InputFileType
     from datamodel_code_generator.format import DatetimeClassType, PythonVersion
@@ -122,7 +183,9 @@ def _written(document: Mapping[str, Any]) -> str:
                 use_single_line_docstring=True,
                 # Many servers say date-time and leave the offset out.
                 output_datetime_class=DatetimeClassType.Datetime,
-                aliases={letter: f"{letter}_" for letter in "lOI"},
+                aliases=renamed,
+                # There are none left; a second lock on the network.
+                allow_remote_refs=False,
             )
         except Exception as problem:
             reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
@@ -130,19 +193,23 @@ def _written(document: Mapping[str, Any]) -> str:
         return output.read_text(encoding="utf-8")
 
 
-def _declares(node: ast.stmt) -> bool:
-    """Whether it is a class of plain fields, a type alias, the description of one, or the like."""
-    if not all(isinstance(call.func, ast.Name | ast.Attribute) and _is_known(call) for call in ast.walk(node) if isinstance(call, ast.Call)):
+def _declares(node: ast.stmt, imported: Mapping[str, str]) -> bool:
+    """Whether it is a class of plain fields, a type alias, the description of one, or the like.
+
+    :param imported: what the names mean that are imported.
+    """
+    if not all(_is_known(call, imported) for call in ast.walk(node) if isinstance(call, ast.Call)):
         return False
     if isinstance(node, ast.ClassDef):
         return not node.decorator_list and all(isinstance(item, ast.AnnAssign | ast.Assign | ast.Pass) or _is_text(item) for item in node.body)
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-        return ast.unparse(node) != f"{READ}.model_rebuild()"
+        return True
     return isinstance(node, ast.Assign | ast.AnnAssign) or _is_text(node)
 
 
-def _is_known(call: ast.Call) -> bool:
-    return ast.unparse(call.func) in CALLED or (isinstance(call.func, ast.Attribute) and call.func.attr == "model_rebuild" and not call.args)
+def _is_known(call: ast.Call, imported: Mapping[str, str]) -> bool:
+    name = ast.unparse(call.func)
+    return imported.get(name) in CALLED or re.fullmatch(r"\w+\.model_rebuild\(\)", ast.unparse(call)) is not None
 
 
 def _alias(alias: ast.Assign) -> str:

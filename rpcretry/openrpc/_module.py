@@ -13,29 +13,14 @@ from typing import Any
 
 from .._check import count
 from ..errors import error_class, error_registry
-from ._document import Document, DocumentError, ErrorObject, Method, Param, Place, read
+from ._document import By, Document, DocumentError, ErrorObject, Method, Param, Place, read
 from ._models import READ, Models, make_models, quoted_types
 from ._names import IMPORTED, TYPES, Names, class_name, is_plain, snake_name, variable_name
 from ._schemas import Schemas, clean_text
 
 __all__ = ["generate"]
 
-# pydantic writes null for what was not given, and a server whose schema has no null there refuses it.
-BASE = """\
-class Model(BaseModel):
-    \"\"\"What may be left out, and was not given, is not sent.\"\"\"
-
-    @model_serializer(mode="wrap")
-    def _without_what_was_not_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        for name, field in type(self).model_fields.items():
-            if field.default is None and name not in self.model_fields_set:
-                document.pop(field.serialization_alias or name, None)
-                document.pop(name, None)
-        return document
-
-
-"""
+LINE_LENGTH = 88
 
 OURS = ("AsyncInterface", "JsonRpcError", "notification", "rpc")
 
@@ -59,7 +44,7 @@ class Failure:
     data: list[str]
 
 
-def generate(document: object, *, class_name: str | None = None, line_length: int = 88) -> str:
+def generate(document: object, *, class_name: str | None = None, line_length: int = LINE_LENGTH) -> str:
     """The text of a module for a document: pydantic models of its schemas, exception classes of its errors in ``ERRORS``, an
     interface with a method for each of its own, and the same interface with awaited methods.
 
@@ -72,17 +57,25 @@ def generate(document: object, *, class_name: str | None = None, line_length: in
     :raises TypeError, ValueError: where *class_name* is no name of a class.
     :raises ImportError: where the extra ``openrpc`` is not installed.
     """
-    if class_name is not None:
-        _check_class_name(class_name)
+    check_class_name(class_name)
     count("line_length", line_length, least=40)
-    _require()
+    require()
     try:
-        return _Module(read(document), class_name, line_length).text()
+        checked = read(document)
+        module = _Module(checked, class_name, line_length)
+        # The library makes up names of its own, and says so only afterwards.
+        made_up = module.models.names - module.schemas.definitions.keys()
+        if not made_up.isdisjoint({module.interface, module.awaited, *(failure.name for failure in module.failures.values())}):
+            module = _Module(checked, class_name, line_length, made_up)
+        return module.text()
     except RecursionError:
         raise DocumentError("$: the document is nested too deeply") from None
 
 
-def _check_class_name(name: object) -> None:
+def check_class_name(name: object) -> None:
+    """Refuse what cannot be the name of an interface; None is that of the title."""
+    if name is None:
+        return
     if not isinstance(name, str):
         raise TypeError(f"class_name must be a str, got {type(name).__name__} {name!r:.60}")
     if not name.isidentifier() or keyword.iskeyword(name) or name[0] == "_":
@@ -91,7 +84,11 @@ def _check_class_name(name: object) -> None:
         raise ValueError(f"class_name must not be {name!r}, which is something else in the module; write it as {name.capitalize()}Api")
 
 
-def _require() -> None:
+def require() -> None:
+    """Refuse to go on without the extra.
+
+    :raises ImportError: saying what to install.
+    """
     for library in ("black", "datamodel_code_generator"):
         try:
             importlib.import_module(library)
@@ -100,12 +97,13 @@ def _require() -> None:
 
 
 class _Module:
-    def __init__(self, document: Document, interface: str | None, line_length: int) -> None:
+    def __init__(self, document: Document, interface: str | None, line_length: int, taken: Iterable[str] = ()) -> None:
         self.document = document
+        self.asked = interface
         self.line_length = line_length
         # Lines of a docstring are indented twice, and longer ones than that are hard to read.
         self.width = min(line_length, 108) - 8
-        self.names = Names(SHADOWED | {READ})
+        self.names = Names({*SHADOWED, READ, *taken})
         keys = {class_name(key) for key in document.schemas}
         # Some titles are sentences.
         title = class_name(" ".join(document.title.split()[:5])[:60], "Api")
@@ -151,7 +149,8 @@ class _Module:
         if isinstance(base.CODE, int) and not data:
             return Failure(base.__name__, base.__name__, objects, False, [])
         # One code has one class, whatever it stands for in which method.
-        name = self.names.give(wishes.pop() if len(wishes) == 1 else _code_name(code))
+        wish = wishes.pop() if len(wishes) == 1 else _code_name(code)
+        name = self.names.give(wish, f"{self.interface}{wish}", _code_name(code))
         return Failure(name, base.__name__, objects, True, [self._ask(schema, name, "data") for schema in data.values()])
 
     def _error_class(self, code: int, failure: Failure) -> str:
@@ -185,7 +184,7 @@ class _Module:
         options = [f"name={method.name!r}"]
         if method.by == "name" and method.params:
             options.append('by="name"')
-        variables = _variables(method.params)
+        variables = _variables(method.params, method.by)
         last_required = max((index for index, param in enumerate(method.params) if param.required), default=-1)
         needed = [param.required or (method.by == "position" and index < last_required) for index, param in enumerate(method.params)]
         # In an object the order says nothing.
@@ -202,7 +201,7 @@ class _Module:
             ]
         )
 
-    def _declared(self, param: Param, variable: str, given: bool, by: str) -> str:
+    def _declared(self, param: Param, variable: str, given: bool, by: By) -> str:
         type_ = self.models.types[self.key_of[id(param)]]
         if by == "name" and variable != param.name:
             type_ = _aliased(type_, param.name)
@@ -237,26 +236,26 @@ class _Module:
         uses = f"``client.typed({self.interface})`` makes its methods calls; of an async client it is ``client.typed({self.awaited})``."
         body = "\n\n\n".join(
             [
-                *([_with_base(self.models.body)] if self.models.body else []),
+                *([self.models.body] if self.models.body else []),
                 *(self._error_class(code, failure) for code, failure in own),
                 f"ERRORS: list[type[JsonRpcError]] = [{', '.join(failure.name for _, failure in own)}]\n"
                 '"""What a client raises for these codes; give it as ``errors=ERRORS``."""',
                 "\n".join(
                     [
                         f"class {self.interface}(Protocol):",
-                        _docstring([heading, self._clean(document.description), self._clean(uses)]),
+                        _docstring([self._clean(document.description), self._clean(uses)]),
                         *(f"\n{method}" for method in methods),
                     ]
                 ),
                 f'class {self.awaited}({self.interface}, AsyncInterface, Protocol):\n    """The same methods, awaited."""',
             ]
         )
-        made = "Written by ``rpcretry openrpc``. What is changed here is lost when it is written anew."
+        made = "Written by ``rpcretry openrpc``. What is changed here is lost when it is written anew:"
         head = "\n".join(
             [
-                _docstring([heading, self._clean(made)], ""),
+                _docstring([heading, self._clean(made), f"    {self._command()}"], ""),
                 "",
-                # Whether rpcretry is first-party depends on where this file is.
+                "# Whether rpcretry is first-party, and so where it stands, depends on the folder.",
                 "# isort: skip_file",
                 "from __future__ import annotations",
                 "",
@@ -265,10 +264,16 @@ class _Module:
         )
         return _formatted(f"{head}\n\n{body}\n", self.line_length)
 
+    def _command(self) -> str:
+        """What writes the module anew. Where the document came from is not in it: a URL may hold a key."""
+        options = [] if self.asked is None else [f"--class-name {self.asked}"]
+        options += [] if self.line_length == LINE_LENGTH else [f"--line-length {self.line_length}"]
+        return " ".join(["rpcretry openrpc DOCUMENT -o FILE --force", *options])
+
     def _imports(self, body: str, bases: list[str]) -> str:
         used = _used(body)
         wanted = {("typing", "Annotated", "Annotated"), ("typing", "Protocol", "Protocol"), ("typing", "Any", "Any"), *self.models.imports}
-        wanted |= {("pydantic", name, name) for name in ("Field", "SerializerFunctionWrapHandler", "model_serializer")}
+        wanted |= {("pydantic", "Field", "Field"), ("rpcretry.openrpc", "Model", "Model"), ("rpcretry.openrpc", "Number", "Number")}
         wanted |= {("rpcretry", name, name) for name in (*OURS, *bases)}
         modules: dict[str, list[str]] = {}
         for module, name, here in sorted(wanted, key=lambda item: (item[1].islower(), item[1].lower(), item[2])):
@@ -276,13 +281,6 @@ class _Module:
                 modules.setdefault(module, []).append(name if name == here else f"{name} as {here}")
         lines = [(module.split(".")[0] not in sys.stdlib_module_names, f"from {module} import {', '.join(names)}") for module, names in sorted(modules.items())]
         return "\n".join(line for third, line in lines if not third) + "\n\n" + "\n".join(line for third, line in lines if third)
-
-
-def _with_base(models: str) -> str:
-    """The models, with the base that they need where members may be left out."""
-    if not re.search(r"^    .* = None$", models, re.MULTILINE):
-        return models
-    return BASE + re.sub(r"^class (\w+)\(BaseModel\):", r"class \1(Model):", models, flags=re.MULTILINE)
 
 
 def _aliased(type_: str, name: str) -> str:
@@ -307,11 +305,13 @@ def _used(body: str) -> set[str]:
     return used
 
 
-def _variables(params: Sequence[Param]) -> dict[str, str]:
-    """What the params are called, those that can keep their names first."""
+def _variables(params: Sequence[Param], by: By) -> dict[str, str]:
+    """What the params are called, those that can keep their names first. By position the server does not see the names,
+    and they are written as Python's are."""
     names = Names({"self"})
-    plain = {param.name: names.give(param.name) for param in params if is_plain(param.name)}
-    return {param.name: plain.get(param.name) or names.give(variable_name(param.name)) for param in params}
+    wishes = {param.name: snake_name(param.name, "param") if by == "position" else variable_name(param.name) for param in params}
+    plain = {name: names.give(name) for name, wish in wishes.items() if name == wish and is_plain(name)}
+    return {name: plain.get(name) or names.give(wish) for name, wish in wishes.items()}
 
 
 def _error_name(error: ErrorObject) -> str:

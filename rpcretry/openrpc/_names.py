@@ -6,9 +6,11 @@ import builtins
 import keyword
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["Names", "class_name", "is_plain", "snake_name", "variable_name"]
+from pydantic import BaseModel
+
+__all__ = ["Names", "class_name", "is_plain", "member_names", "snake_name", "variable_name"]
 
 # Linters take these letters for digits.
 AMBIGUOUS = frozenset({"l", "O", "I"})
@@ -17,7 +19,7 @@ TYPES = frozenset(name for name in vars(builtins) if isinstance(getattr(builtins
 
 # What a generated module imports, or may. A class of that name would take its place.
 IMPORTED = frozenset(
-    {"Annotated", "Any", "ConfigDict", "BaseModel", "Field", "Literal", "Model", "Protocol", "SerializerFunctionWrapHandler", "TypeAliasType", "UUID"}
+    {"Annotated", "Any", "ConfigDict", "BaseModel", "Field", "Literal", "Model", "Number", "Protocol", "TypeAliasType", "UUID"}
     | {"Dict", "List", "Optional", "RootModel", "StringConstraints", "Union"}
     | {
         "AsyncInterface",
@@ -31,6 +33,9 @@ IMPORTED = frozenset(
         "ServerError",
     }
 )
+
+# What stands in the annotations of members. A member of that name would be what the annotations after it mean.
+ANNOTATING = frozenset({"bool", "dict", "float", "int", "list", "set", "str", "tuple"}) | IMPORTED
 
 
 def _pieces(text: str) -> list[str]:
@@ -59,6 +64,19 @@ def is_plain(text: str) -> bool:
     """Whether a parameter may have this very name."""
     normal = unicodedata.normalize("NFKC", text) == text
     return normal and text.isidentifier() and text[0] != "_" and not keyword.iskeyword(text) and text not in AMBIGUOUS and text != "self"
+
+
+def member_names(members: Sequence[str], taken: Iterable[str]) -> dict[str, str]:
+    """What the members of a model are called in Python, where that is not their own name.
+
+    :param taken: what means something else in the module.
+    """
+    reserved = ANNOTATING | frozenset(taken) | frozenset(dir(BaseModel))
+    # A member that needs no change keeps its name.
+    plain = {name for name in members if is_plain(name) and name not in reserved}
+    names = Names({*reserved, *plain})
+    wishes = {name: variable_name(name, "field") for name in members}
+    return {name: names.give(f"{wish}_" if wish in reserved else wish) for name, wish in wishes.items() if name not in plain}
 
 
 def _usable(name: str, otherwise: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from ._document import TYPES, Place, find, kind, no_target
+from ._document import TYPES, Place, find, is_unicode, kind, no_target
 from ._names import Names, class_name
 
 __all__ = ["Schemas", "clean_text"]
@@ -24,6 +25,17 @@ FORMATS = frozenset({"date-time", "date", "time", "duration", "uuid"})
 # What is copied; all else that a schema may hold either has its own treatment, or no place in Python's types.
 NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 COUNTS = ("minLength", "maxLength", "minItems", "maxItems")
+
+# What is said of values of one type alone, and what several types take each for themselves where they stand side by side.
+KEYWORDS: dict[str, frozenset[str]] = {
+    "number": frozenset(NUMBERS),
+    "integer": frozenset(NUMBERS),
+    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
+    "array": frozenset({"minItems", "maxItems", "items", "prefixItems"}),
+    "object": frozenset({"properties", "required", "additionalProperties", "patternProperties", "allOf", "title", "description"}),
+}
+LIMITS = (*NUMBERS, *COUNTS, "pattern", "format")
+SAID_OF_ALL = frozenset({"title", "description", "default"})
 
 JSON_TYPES: dict[str, tuple[type, ...]] = {
     "null": (type(None),),
@@ -148,13 +160,12 @@ class Schemas:
         value = place.value
         cleaned: Schema = {}
         types = _types(place)
-        if "object" in types and len(types) > 1 and _has_members(value):
-            return {"anyOf": [self._clean(self._variant(place, name), hint, scope) for name in types]}
+        if len(types) > 1 and not _is_alike(value, types):
+            return {"anyOf": [self._clean(self._variant(place, name), f"{hint}{name.capitalize()}" if name != "object" else hint, scope) for name in types]}
         if types:
             cleaned["type"] = types if len(types) > 1 else types[0]
-        # In draft 4 exclusiveMinimum was a boolean.
-        cleaned |= {key: value[key] for key in NUMBERS if _is_number(value.get(key))}
-        cleaned |= {key: int(value[key]) for key in COUNTS if _is_number(value.get(key)) and value[key] >= 0}
+        cleaned |= {key: _limit(key, value[key], types) for key in NUMBERS if _is_limit(key, value.get(key))}
+        cleaned |= {key: value[key] for key in COUNTS if type(value.get(key)) is int and 0 <= value[key] < 2**63}
         if "enum" in value:
             if not place["enum"].list():
                 place["enum"].refuse("an enum has at least one value")
@@ -176,7 +187,8 @@ class Schemas:
 
     def _variant(self, place: Place, type_: str) -> Place:
         """The schema for one of its types alone."""
-        variant = {key: value for key, value in place.value.items() if type_ == "object" or key not in ("properties", "allOf")} | {"type": type_}
+        others = SAID_OF_ALL.union(*KEYWORDS.values()) - KEYWORDS.get(type_, frozenset())
+        variant = {key: value for key, value in place.value.items() if key not in others} | {"type": type_}
         # Definitions are known by identity, which only what lives on keeps.
         self._made.append(variant)
         return Place(variant, place.path)
@@ -205,13 +217,13 @@ class Schemas:
             # Not every author says that it is an object.
             cleaned["type"] = "object"
         if "required" in value and isinstance(value["required"], list):
-            cleaned["required"] = [name.text(empty=True) for name in place["required"].list()]
+            cleaned["required"] = [name for item in place["required"].list() if is_unicode(name := item.text(empty=True))]
         if "additionalProperties" in value:
             further = place["additionalProperties"]
-            # Beside members with names, the others are kept, and not of a type.
-            cleaned["additionalProperties"] = (
-                further.value if isinstance(further.value, bool) else True if "properties" in cleaned else self._clean(further, f"{hint}Value", scope)
-            )
+            # Beside members with names, the others are kept, and not of a type. That there are none is what a server checks:
+            # one that begins to say more does not break its clients.
+            if further.value is not False:
+                cleaned["additionalProperties"] = True if "properties" in cleaned else self._clean(further, f"{hint}Value", scope)
         elif value.get("patternProperties") and "properties" not in cleaned:
             patterns = list(place["patternProperties"].members())
             values = [self._clean(member, f"{hint}Value", scope) for _, member in patterns]
@@ -260,15 +272,34 @@ def _types(place: Place) -> list[str]:
     return types
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_alike(value: Schema, types: list[str]) -> bool:
+    """Whether all that the schema says holds for each of its types; null is allowed beside any."""
+    limited = [name for name in types if name != "null"]
+    if "object" in types and _has_members(value):
+        return False
+    return len(limited) < 2 or "enum" in value or "const" in value or not any(key in value for key in LIMITS)
+
+
+def _is_limit(key: str, value: object) -> bool:
+    """Whether numbers can be compared with it. In draft 4 ``exclusiveMinimum`` was a boolean."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    # To binary arithmetic 0.07 is no multiple of 0.01: such a limit is left to the server.
+    return abs(value) <= sys.float_info.max and (key != "multipleOf" or (value > 0 and value == int(value)))
+
+
+def _limit(key: str, value: float, types: list[str]) -> float:
+    """The limit, among whole numbers the nearest that says the same."""
+    if "integer" not in types or isinstance(value, int):
+        return int(value) if key == "multipleOf" else value
+    return math.ceil(value) if key in ("minimum", "exclusiveMaximum", "multipleOf") else math.floor(value)
 
 
 def _literal(key: str, value: Any, types: list[str]) -> Schema:
     """The values, where Python has literals of them; else no more than their types."""
     values = value if key == "enum" else [value]
     # Type checkers know no larger integers.
-    if all(item is None or isinstance(item, str) or (isinstance(item, int) and abs(item) < 2**63) for item in values):
+    if all(item is None or (isinstance(item, str) and is_unicode(item)) or (isinstance(item, int) and abs(item) < 2**63) for item in values):
         return {key: value}
     if types:
         return {}
@@ -308,10 +339,12 @@ def _is_of(default: object, schema: Schema, types: list[str]) -> bool:
 
 
 def clean_text(text: str, width: int) -> str:
-    """Text for a docstring: lines of that width, without control characters and what UTF-8 has no bytes for."""
+    """Text for a docstring: lines of that width, without control characters, letters that are not seen, and what UTF-8 has no
+    bytes for."""
     lines = []
     for line in text.strip().splitlines():
-        line = "".join(" " if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in line).rstrip()
+        # Letters that are not seen can turn the order of those around them.
+        line = "".join(" " if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in line if unicodedata.category(letter) != "Cf").rstrip()
         indent = " " * (len(line) - len(line.lstrip()))
         lines += textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) if len(line) > width else [line]
     return "\n".join(lines)

@@ -346,6 +346,65 @@ AWKWARD: dict[str, Json] = {
             )
         },
     ),
+    "results_without_schema_or_name": document(
+        # As OpenRPC's own examples have them: petstore-expanded and link-example.
+        {"name": "delete_pet", "params": [param("id", WHOLE, required=True)], "result": {"name": "pet", "description": "pet deleted"}},
+        {"name": "merge_pull_request", "params": [param("username", TEXT, required=True)], "result": {"description": "the PR was successfully merged"}},
+        {"name": "null", "params": None, "result": None, "summary": None, "paramStructure": None, "errors": None, "tags": None},
+        {"name": "nothing"},
+        {"name": "schemaless", "params": [{"name": "a"}, {"name": "b", "schema": None, "description": None}], "result": {"schema": None, "name": None}},
+        components={"schemas": None, "errors": None},
+    ),
+    "no_components": {
+        "openrpc": "1.2.6",
+        "info": {"title": None, "version": None},
+        "components": None,
+        "methods": [method("a", errors=[{"code": 1, "message": None}])],
+    },
+    "lists_of_types": document(
+        method("a", param("x", {"type": ["string", "integer"], "minLength": 2, "minimum": 3}), result={"type": ["integer", "number"]}),
+        method("b", param("x", {"type": ["array", "string", "null"], "items": {"type": ["number", "string"], "maximum": 5}, "minItems": 2})),
+        method("c", result={"type": ["object", "string", "boolean"], "pattern": "^a", "properties": {"a": {"type": ["integer", "null"], "minimum": 1}}}),
+        method("d", result=ref("Mixed")),
+        method("e", param("x", {"type": ["string", "integer"], "format": "date", "enum": ["a", 1]})),
+        Mixed={"type": ["string", "number"], "description": "One or the other.", "minLength": 1, "multipleOf": 5},
+    ),
+    "members_that_mean_something_else": document(
+        method("a", result=ref("Odd")),
+        method("b", result={"oneOf": [{"required": ["a-b"]}, {"required": ["Field"]}], **thing(Field=TEXT, **{"a-b": WHOLE, "a_b": WHOLE})}),
+        Odd={
+            "type": "object",
+            "properties": {
+                **dict.fromkeys(["Field", "Any", "Annotated", "Literal", "Model", "Number", "BaseModel", "TypeAliasType", "float", "int", "Base", "Odd"], TEXT),
+                **dict.fromkeys(["model_dump", "model_dump_json", "model_validate", "model_x", "ﬁ", "list", "list_", "a.b", "Odd.list", "type"], TEXT),
+                "limited": {"type": "integer", "minimum": 1},
+                "choice": {"enum": ["a", "b"]},
+                "list-": {"type": "array", "items": NUMBER},
+                "number": {"type": ["number", "null"], "maximum": 5},
+            },
+        },
+        Base=thing(**{"a-b": TEXT, "copy": TEXT}),
+        Derived={"allOf": [ref("Base"), thing(a_b=WHOLE, copy_=WHOLE)]},
+    ),
+    "limits_of_limits": document(
+        method(
+            "a",
+            param("huge", {"type": "number", "maximum": 10**400, "minimum": -(10**400)}),
+            param("large", {"type": "number", "maximum": 1e30, "minimum": -(10**30)}),
+            param("whole", {"type": "integer", "maximum": 10**30, "minimum": -1e30}),
+            param("halves", {"type": "integer", "exclusiveMaximum": 1.5, "exclusiveMinimum": -1.5, "multipleOf": 0.5}),
+            param("zero", {"type": "number", "multipleOf": 0}),
+            param("negative", {"type": "integer", "multipleOf": -2}),
+            param("fives", {"type": "number", "multipleOf": 5.0}),
+            param("many", {"type": "array", "items": TEXT, "maxItems": 2**63, "minItems": 1.0}),
+            param("long", {"type": "string", "maxLength": 1e30, "minLength": -1}),
+        ),
+    ),
+    "names_of_errors": document(
+        method("a", errors=[{"code": 1, "message": "Server"}, {"code": 2, "message": "Same"}, {"code": 3, "message": "Same"}, {"code": 4, "message": "Same"}]),
+        title="Shop",
+        SameError=thing(a=TEXT),
+    ),
     "the_meta_schema": document(method("rpc.discover", result={"$ref": "https://raw.githubusercontent.com/open-rpc/meta-schema/master/schema.json"})),
 }
 AWKWARD["local_references"]["components"]["schemas"] = {

@@ -104,6 +104,11 @@ WRONG: dict[str, tuple[list[str], bytes, int, str]] = {
     "a_wrong_place": (["-"], b'{"openrpc": "1.2.6", "methods": [1]}', 4, "standard input: $.methods[0]: expected an object, got a number"),
     "class_name": (["-", "--class-name", "class"], TEXT, 2, "--class-name: class_name must be a name that a class can have, got 'class'; write it as Wallet"),
     "url": (["http://"], b"", 2, "url has no host; write http://host:port/path"),
+    "scheme": (["wss://localhost/v3/secret"], b"", 2, "url must start with http:// or https://, got the scheme 'wss'"),
+    "scheme_of_a_document": (["ftp://secret@localhost/secret.json"], b"", 2, "url must start with http:// or https://, got the scheme 'ftp'"),
+    "one_slash": (["https:/localhost/secret"], b"", 2, "url has no host; write http://host:port/path"),
+    "space": ([" http://localhost/secret"], b"", 2, "url must not contain spaces or control characters"),
+    "capitals": (["HTTP://127.0.0.1:1/secret.json"], b"", 3, "127.0.0.1:1: the document did not come: "),
     "header": (["http://localhost", "-H", "secret"], b"", 2, "-H takes a name and a value"),
     "no_variable": (["env:NOT_THERE"], b"", 2, "URL names a variable that the environment does not have"),
     "refused": (["http://127.0.0.1:1/"], b"", 3, "no connection to 127.0.0.1:1"),
@@ -120,6 +125,57 @@ def test_one_line_says_what_is_wrong(run: Run, name: str) -> None:
     assert ended.err.count("\n") == 1
     assert "secret" not in ended.err
     assert "key" not in ended.err
+
+
+def test_a_device_or_a_pipe_is_written_to(run: Run, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe:
+        try:
+            assert run("-", "-o", f"/dev/fd/{writing}", stdin=TEXT) == Ended(0, b"", "")
+        finally:
+            os.close(writing)
+        assert pipe.read() == MODULE.encode()
+    assert run("-", "-o", "/dev/null", stdin=TEXT) == Ended(0, b"", "")
+
+
+def test_standard_output_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "sums.json").write_bytes(TEXT)
+    command = [sys.executable, "-m", "rpcretry.cli", "openrpc", "sums.json", "-o", "/dev/stdout"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, MODULE.encode(), b"")
+
+
+def test_nothing_stays_beside_the_module_where_it_cannot_be_put_in_place(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert run("-", "-o", "sums.py", stdin=TEXT).code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_has_the_permissions_of_a_new_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    assert run("-", "-o", "sums.py", stdin=TEXT).code == 0
+    assert (tmp_path / "sums.py").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_only_the_name_is_blamed_on_its_option(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def generated(*_: object, **__: object) -> str:
+        raise ValueError("something else")
+
+    monkeypatch.setattr("rpcretry.cli.openrpc.generate", generated)
+    assert "--class-name" not in run("-", stdin=TEXT).err
+
+
+def test_nobody_is_asked_where_nothing_can_be_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LoopbackServer(rpc({"rpc.discover": lambda: DOCUMENT})) as server:
+        assert run(server.url, "--class-name", "class").code == 2
+        monkeypatch.setitem(sys.modules, "black", None)
+        ended = run(server.url)
+    assert ended.code == 2
+    assert 'pip install "rpcretry[openrpc]"' in ended.err
+    assert server.requests == []
 
 
 # --- over HTTP ---

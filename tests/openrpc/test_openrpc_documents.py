@@ -28,9 +28,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no_name": (document({"params": []}), r"\$\.methods\[0\]: it has no name"),
     "empty_name": (document(method("")), r"\$\.methods\[0\]\.name: expected a string that is not empty"),
     "twice": (document(method("a"), method("a")), r"\$\.methods\[1\]: there are two methods 'a'"),
-    "no_params": (document({"name": "a"}), r"\$\.methods\[0\]: it has no params"),
+    "params_as_object": (document({"name": "a", "params": {}}), r"\$\.methods\[0\]\.params: expected an array, got an object"),
     "param_twice": (document(method("a", param("p"), param("p"))), r"\$\.methods\[0\]\.params\[1\]: there are two params 'p'"),
-    "param_without_schema": (document(method("a", {"name": "p"})), r"\$\.methods\[0\]\.params\[0\]: it has no schema"),
+    "param_without_name": (document(method("a", {"schema": {}})), r"\$\.methods\[0\]\.params\[0\]: it has no name"),
+    "result_as_string": (document({"name": "a", "result": "x"}), r"\$\.methods\[0\]\.result: expected an object, got a string"),
     "structure": (document(method("a", paramStructure="byName")), r"\$\.methods\[0\]\.paramStructure: expected by-name, by-position or either, got 'byName'"),
     "code_as_string": (
         document(method("a", errors=[{"code": "1", "message": "x"}])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from documents import AWKWARD, NUMBER, TEXT, WHOLE, document, method, param, ref, thing
 
 from rpcretry import AsyncClient, Client, InvalidParamsError, MethodNotFoundError, ResultValidationError, ServerError
-from rpcretry.openrpc import generate
+from rpcretry.openrpc import DocumentError, _models, generate
 from rpcretry.testing import AsyncScriptedBackend, ScriptedBackend, error, result
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,15 +92,32 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"awkward_{name}.py").write_text(generate(of, line_length=160), encoding="utf-8")
     for path in (DATA / "library.json", ROOT / "examples" / "openrpc" / "bookshop.json"):
         (folder / f"whole_{path.stem}.py").write_text(generate(json.loads(path.read_text())), encoding="utf-8")
+    (folder / "uses.py").write_text(USES, encoding="utf-8")
     return folder
 
+
+USES = """\
+import rpcretry
+
+import whole_library as library
+
+
+def search(client: rpcretry.Client) -> list[library.Book]:
+    published = library.CatalogueSearchFilterPublished(from_=1900)
+    filter = library.CatalogueSearchFilter(languages=["de"], published=published)
+    return client.typed(library.LendingLibrary).catalogue_search(["prose"], filter)
+
+
+def rate(book: library.Book) -> library.Book:
+    return library.Book(title=book.title, authors=book.authors, x_rating=5)
+"""
 
 CHECKERS = {
     "mypy": ["mypy", "--strict", "--config-file=", "--cache-dir=cache", "."],
     "ruff": ["ruff", "check", "--isolated", "--no-cache", "."],
     "ruff with the rules of this project": ["ruff", "check", "--no-cache", f"--config={ROOT / 'pyproject.toml'}", "."],
     "ruff format": ["ruff", "format", "--check", "--no-cache", f"--config={ROOT / 'pyproject.toml'}", *(f"awkward_{name}.py" for name in AWKWARD)],
-    "pyright": ["pyright", "--pythonpath", sys.executable, "whole_library.py", "whole_bookshop.py"],
+    "pyright": ["pyright", "--pythonpath", sys.executable, "whole_library.py", "whole_bookshop.py", "uses.py"],
 }
 
 
@@ -123,9 +141,16 @@ def test_a_client_takes_the_interface(awkward: Path, name: str, monkeypatch: pyt
 def test_text_of_the_document_is_never_code(awkward: Path) -> None:
     tree = ast.parse((awkward / "awkward_hostile_text.py").read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
-    assert {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} <= {"__future__", "typing", "pydantic", "rpcretry", "typing_extensions"}
+    assert {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} <= {
+        "__future__",
+        "typing",
+        "pydantic",
+        "rpcretry",
+        "rpcretry.openrpc",
+        "typing_extensions",
+    }
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert called <= {"Field", "rpc", "notification", "handler", "type", "type(self).model_fields.items", "document.pop", "model_serializer"}
+    assert called <= {"Field", "rpc", "notification"}
 
 
 # --- what calls send ---
@@ -173,13 +198,181 @@ def test_what_was_not_given_of_a_model_is_not_sent(load: Load) -> None:
     filter = {"type": "object", "properties": {"min": NUMBER, "max-size": WHOLE, "order": {"enum": ["up", "down"], "default": "up"}, "inner": thing(a=TEXT)}}
     module = load(document(method("m", param("filter", filter, required=True))))
     api, sent = called(module, *[result(1)] * 3)
-    api.m(module.MFilter(**{"max-size": 3}))
-    assert sent() == [{"max-size": 3, "order": "up"}]
-    api.m(module.MFilter(min=None, inner=module.MFilterInner(a="x")))
+    api.m(module.MFilter(max_size=3))
+    assert sent() == [{"max-size": 3}]
+    api.m(module.MFilter(min=None, order="up", inner=module.MFilterInner(a="x")))
     assert sent() == [{"min": None, "order": "up", "inner": {"a": "x"}}]
     # A dict does as well, at run time.
     api.m({"min": 1.5})
-    assert sent() == [{"min": 1.5, "order": "up"}]
+    assert sent() == [{"min": 1.5}]
+
+
+def test_members_are_given_under_either_name(load: Load) -> None:
+    module = load(document(method("m", param("x", ref("X"), required=True)), X={"type": "object", "properties": dict.fromkeys(["from", "a-b", "a_b"], WHOLE)}))
+    assert list(module.X.model_fields) == ["from_", "a_b_2", "a_b"]
+    api, sent = called(module, *[result(1)] * 5)
+    for given, expected in [
+        ({"from_": 1900}, {"from": 1900}),
+        ({"from": 1900}, {"from": 1900}),
+        ({"a_b": 5}, {"a_b": 5}),
+        ({"a_b_2": 6}, {"a-b": 6}),
+        ({"a-b": 7, "a_b": 8}, {"a-b": 7, "a_b": 8}),
+    ]:
+        value = module.X(**given)
+        api.m(value)
+        assert sent() == [expected]
+        assert module.X.model_validate(value.model_dump()) == value
+        assert value.model_dump(by_alias=True) == expected
+
+
+def test_members_of_a_subclass_are_others_than_those_of_its_base(load: Load) -> None:
+    module = load(AWKWARD["members_that_mean_something_else"])
+    derived = module.Derived(**{"a-b": "x", "a_b": 1, "copy": "y", "copy_": 2})
+    assert derived.model_dump(by_alias=True) == {"a-b": "x", "a_b": 1, "copy": "y", "copy_": 2}
+    assert (derived.a_b_2, derived.a_b, derived.copy__2, derived.copy_) == ("x", 1, "y", 2)
+
+
+def test_members_whose_names_mean_something_else(load: Load) -> None:
+    schema = AWKWARD["members_that_mean_something_else"]["components"]["schemas"]["Odd"]["properties"]
+    module = load(AWKWARD["members_that_mean_something_else"])
+    values = {name: "x" for name, of in schema.items() if of == TEXT} | {"limited": 1, "choice": "a", "list-": [1, 2.5], "number": 5}
+    api, _ = called(module, result(values))
+    odd = api.a()
+    assert odd.model_dump(by_alias=True) == values
+    assert (odd.Field_, odd.model_dump_, odd.model_x, odd.type, odd.fi, odd.list_, odd.limited) == ("x", "x", "x", "x", "x", "x", 1)
+
+
+def test_the_json_schema_of_a_model_has_its_members(load: Load) -> None:
+    module = load(document(method("m", result={**thing(**{"a-b": WHOLE, "c": TEXT}), "required": ["a-b"]})))
+    for mode in ("validation", "serialization"):
+        schema = module.MResult.model_json_schema(mode=mode)
+        assert schema["properties"]["a-b"] == {"title": "A-B", "type": "integer"}
+        assert list(schema["properties"]) == ["a-b", "c"]
+
+
+def test_a_generated_module_does_not_load_the_generator(tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(generate(document(method("m", result=thing(a=NUMBER)))))
+    code = "import sys, made; assert not {'datamodel_code_generator', 'black', 'rpcretry.openrpc._module'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+
+
+def test_numbers_stay_as_they_are(load: Load) -> None:
+    limited = {"type": "number", "minimum": 0, "multipleOf": 0.01}
+    module = load(
+        document(method("m", param("x", NUMBER), param("y", limited), result=ref("Json")), Json=AWKWARD["recursion"]["components"]["schemas"]["Json"])
+    )
+    api, sent = called(module, *[result([2**53 + 1, {"a": 6}])] * 4)
+    for number in (6, 2**53 + 1, 0.5, 0.07):
+        assert repr(api.m(number, number)) == repr([2**53 + 1, {"a": 6}])
+        assert repr(sent()) == repr([number, number])
+    with pytest.raises(TypeError, match="greater than or equal to 0"):
+        api.m(1, -1)
+
+
+def test_each_of_several_types_has_its_own_limits(load: Load) -> None:
+    api, sent = called(load(AWKWARD["lists_of_types"]), *[result(1)] * 6)
+    for good in ("ab", 3):
+        api.a(good)
+        assert sent() == [good]
+    for wrong in ("a", 2):
+        with pytest.raises(TypeError, match=r"Api\.a\(\)"):
+            api.a(wrong)
+    for good in ([1, "a"], "", None):
+        api.b(good)
+        assert sent() == [good]
+    for wrong in ([1], [1, 6]):
+        with pytest.raises(TypeError, match=r"Api\.b\(\)"):
+            api.b(wrong)
+
+
+def test_limits_that_no_value_can_be_compared_with_are_left_out(load: Load) -> None:
+    api, sent = called(load(AWKWARD["limits_of_limits"]), *[result(1)] * 4)
+    api.a(huge=10**300, large=1e29, whole=10**29, halves=1, zero=3, negative=3, fives=15, many=[], long="")
+    assert sent() == [10**300, 1e29, 10**29, 1, 3, 3, 15, [], ""]
+    for wrong in ({"halves": 2}, {"halves": -2}, {"fives": 6}, {"whole": 10**31}):
+        with pytest.raises(TypeError, match=next(iter(wrong))):
+            api.a(**{"huge": 1, "large": 1, "whole": 1, "halves": 0, "zero": 0, "negative": 0, "fives": 5} | wrong)
+
+
+def test_members_that_a_server_adds_do_not_break_clients(load: Load) -> None:
+    module = load(AWKWARD["objects"])
+    assert module.Closed.model_validate({"a": "x", "new": 1}) == module.Closed(a="x")
+    # Members that a document speaks of are kept.
+    assert module.Mixed.model_validate({"a": "x", "new": 1}).new == 1
+
+
+def test_results_of_which_little_is_said(load: Load) -> None:
+    module = load(AWKWARD["results_without_schema_or_name"])
+    api, sent = called(module, *[result({"any": 1})] * 4)
+    assert [api.delete_pet(1), api.merge_pull_request("a"), api.null(), api.schemaless(1, "x")] == [{"any": 1}] * 4
+    assert sent() == [1, "x"]
+    assert module.Api.nothing.is_notification
+
+
+def test_params_by_position_are_called_as_pythons_are(load: Load) -> None:
+    module = load(document(method("m", *[param(name, WHOLE) for name in ("blockNumber", "block_number", "fromBlock", "from", "self")])))
+    api, sent = called(module, result(1))
+    api.m(1, 2, from_block=3, from_=4, self_=5)
+    assert sent() == [1, 2, 3, 4, 5]
+    assert list(inspect.signature(module.Api.m.function).parameters)[1:] == ["block_number_2", "block_number", "from_block", "from_", "self_"]
+
+
+def test_errors_whose_names_are_taken(load: Load) -> None:
+    module = load(AWKWARD["names_of_errors"])
+    assert [(cls.CODE, cls.__name__) for cls in module.ERRORS] == [(1, "ApiServerError"), (2, "ApiSameError"), (3, "Error3"), (4, "Error4")]
+
+
+@pytest.mark.parametrize("title", ["FResult1", "AX1"])
+def test_names_that_the_library_makes_up_are_taken(title: str) -> None:
+    limited = {"anyOf": [{"type": "integer", "minimum": 3}, {"type": "integer", "maximum": 1}]}
+    of = document(
+        method("a", param("x", limited), errors=[{"code": 1, "message": title}, {"code": 2, "message": "b", "data": TEXT}]),
+        method("f", result={**thing(a=TEXT, b=TEXT), "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}),
+        title=title,
+    )
+    made = ast.parse(generate(of)).body
+    names = [node.name for node in made if isinstance(node, ast.ClassDef)]
+    names += [node.targets[0].id for node in made if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    assert title in names
+    assert len(names) == len(set(names))
+
+
+def test_letters_that_are_not_seen_are_not_in_docstrings() -> None:
+    text = generate(document(method("m", summary="a\u202eb\u200bc\u2066d\ufeffe")))
+    assert '"""abcde"""' in text
+
+
+def test_the_module_says_how_it_is_written_anew() -> None:
+    text = generate(document(method("m"), title="Shop"), class_name="Store", line_length=100)
+    assert ast.get_docstring(ast.parse(text)).split("\n\n")[2:] == ["    rpcretry openrpc DOCUMENT -o FILE --force --class-name Store --line-length 100"]
+    assert text.count("Shop 1") == 1
+
+
+HOSTILE_TEXT = {
+    "import": "import os",
+    "import_from": "from os import system as Field",
+    "import_of_a_builtin": "from builtins import exec as Field\nField('1')",
+    "call": "print(1)",
+    "decorator": "@print\nclass A: pass",
+    "method": "class A:\n    def f(self): pass",
+    "default": "class A:\n    a: int = print(1)",
+    "annotation": "class A:\n    a: print(1)",
+    "of_the_types": "class {READ}:\n    a_result: conint(ge=1)",
+    "call_on_the_types": "class {READ}:\n    a_result: ().__class__.mro()",
+    "loop": "while True: pass",
+    "alias": "A = TypeAliasType('A', print(1))",
+    "rebuild": "A.model_rebuild(print(1))",
+    "another_function": "from typing_extensions import deprecated\nA = deprecated('x')",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_TEXT)
+def test_what_the_library_writes_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = f"\nclass {_models.READ}:\n    a_result: int\n" if "{READ}" not in HOSTILE_TEXT[name] else "\n"
+    head = "from pydantic import BaseModel, Field, conint\nfrom typing_extensions import TypeAliasType\n"
+    monkeypatch.setattr(_models, "_written", lambda *_: f"{head}{HOSTILE_TEXT[name].replace('{READ}', _models.READ)}{end}")
+    with pytest.raises(DocumentError, match=r"made something else than classes of them: "):
+        generate(document(method("a")))
 
 
 def test_a_wrong_call_fails_before_it_is_sent(load: Load) -> None:

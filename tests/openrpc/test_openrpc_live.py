@@ -94,7 +94,7 @@ def test_calls_by_name_and_by_position(library: types.ModuleType, url: str) -> N
         api = client.typed(library.Library)
         kafka, beowulf = api.catalogue_search(["prose", "verse"])
         assert kafka == library.Book(
-            title="Die Verwandlung", authors=[library.Author(name="Franz Kafka", born=date(1883, 7, 3))], language="de", year=1915, **{"x-rating": 4.5}
+            title="Die Verwandlung", authors=[library.Author(name="Franz Kafka", born=date(1883, 7, 3))], language="de", year=1915, x_rating=4.5
         )
         assert beowulf.year is None
         assert len(api.catalogue_search(words=["prose"], limit=1)) == 1
@@ -110,7 +110,7 @@ def test_calls_by_name_and_by_position(library: types.ModuleType, url: str) -> N
 def test_what_was_left_out_is_left_out_and_what_is_no_identifier_arrives(library: types.ModuleType, url: str) -> None:
     with rpcretry.backends.requests.Client(url, trust_env=False) as client:
         api = client.typed(library.Library)
-        filter = library.CatalogueSearchFilter(published=library.CatalogueSearchFilterPublished(**{"from": 1900}))
+        filter = library.CatalogueSearchFilter(published=library.CatalogueSearchFilterPublished(from_=1900))
         # The server refuses null for what the schema has no null for.
         (echo,) = api.catalogue_search(["echo"], filter, class_="830")
         assert echo.title == '{"filter":{"published":{"from":1900}},"mark":"830"}'

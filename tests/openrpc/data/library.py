@@ -1,31 +1,21 @@
 """Lending library 2.1.0
 
-Written by ``rpcretry openrpc``. What is changed here is lost when it is written anew.
+Written by ``rpcretry openrpc``. What is changed here is lost when it is written anew:
+
+    rpcretry openrpc DOCUMENT -o FILE --force --class-name Library --line-length 160
 """
 
+# Whether rpcretry is first-party, and so where it stands, depends on the folder.
 # isort: skip_file
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 from rpcretry import AsyncInterface, JsonRpcError, ServerError, notification, rpc
+from rpcretry.openrpc import Model, Number
 from typing_extensions import TypeAliasType
-
-
-class Model(BaseModel):
-    """What may be left out, and was not given, is not sent."""
-
-    @model_serializer(mode="wrap")
-    def _without_what_was_not_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        for name, field in type(self).model_fields.items():
-            if field.default is None and name not in self.model_fields_set:
-                document.pop(field.serialization_alias or name, None)
-                document.pop(name, None)
-        return document
-
 
 CatalogueSearchWord = TypeAliasType("CatalogueSearchWord", Annotated[str, Field(min_length=2)])
 
@@ -88,7 +78,7 @@ class Book(Model):
     year: int | None = None
     """When it was first printed."""
     subject: Subject | None = None
-    x_rating: Annotated[float | None, Field(alias="x-rating")] = None
+    x_rating: Annotated[Number | None, Field(alias="x-rating")] = None
 
 
 Item = TypeAliasType("Item", PaperItem | DiscItem)
@@ -120,9 +110,7 @@ ERRORS: list[type[JsonRpcError]] = [TheReaderOwesAFeeError, NotOnShelfError]
 
 
 class Library(Protocol):
-    """Lending library 2.1.0
-
-    Books, who has them, and when they are due.
+    """Books, who has them, and when they are due.
 
     Every copy has a number of its own.
 
