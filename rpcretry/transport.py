@@ -149,6 +149,23 @@ class Reply:
         return f"<Reply {self.status} of {len(self.body)} bytes>"
 
 
+class StandIn(Protocol):
+    """Answers in the place of the HTTP backends, for tests: ``None`` for an exchange that is to be made.
+
+    :param url: where it would be sent.
+    :param headers: the HTTP headers that would be sent with it.
+    """
+
+    def answered(self, url: str, headers: Mapping[str, str], exchange: Exchange) -> Reply | None: ...
+
+    async def answered_async(self, url: str, headers: Mapping[str, str], exchange: Exchange) -> Reply | None: ...
+
+
+# Those of rpcretry.testing that are entered; the last one is asked, which asks the others. The backends look here in each exchange, so that
+# clients that are wrapped, patched or made long before are answered, too.
+STAND_INS: list[StandIn] = []
+
+
 class Backend(Protocol):
     """Carries an exchange, once, and decides nothing.
 

@@ -9,11 +9,14 @@ import time
 from collections.abc import Mapping
 from typing import Unpack
 
-import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import Payload
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+try:
+    import aiohttp
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.payload import Payload
+    from multidict import CIMultiDict, CIMultiDictProxy
+    from yarl import URL
+except ModuleNotFoundError as problem:
+    raise ModuleNotFoundError('rpcretry.backends.aiohttp needs aiohttp: pip install "rpcretry[aiohttp]"', name=problem.name) from problem
 
 from .._check import count, seconds
 from ..client import AsyncClient as _Client
@@ -33,10 +36,13 @@ from ..errors import (
     RequestTimeoutError,
     TransportError,
 )
-from ..transport import Exchange, Headers, Reply
+from ..transport import STAND_INS, Exchange, Headers, Reply, StandIn
 from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_flag, as_pair, as_size, redact, too_large
 
 __all__ = ["AiohttpBackend", "Client"]
+
+
+CLOSED = "this client was closed; make another, or close it after the last call"
 
 
 class _Body(Payload):
@@ -146,6 +152,11 @@ class AiohttpBackend:
 
     async def exchange(self, exchange: Exchange, /) -> Reply:
         """POST the body and read the answer."""
+        if STAND_INS:
+            for stand_in in STAND_INS[-1:]:
+                answer = await self._stood_in(stand_in, exchange)
+                if answer is not None:
+                    return answer
         session = self._session
         loop = asyncio.get_running_loop()
         if self._loop is not loop or session is None:
@@ -197,9 +208,17 @@ class AiohttpBackend:
             body.give_up()
             raise
 
+    async def _stood_in(self, stand_in: StandIn, exchange: Exchange) -> Reply | None:
+        """What a mock answers, where this backend could send at all."""
+        if self._closed:
+            raise ClientClosedError(CLOSED)
+        session = self._session
+        fields = Headers(self._fields).updated(exchange.headers or {}) if self._owned or session is None else self._merged(session, exchange.headers)
+        return await stand_in.answered_async(self.target.url, fields, exchange)
+
     def _open(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
         if self._closed:
-            raise ClientClosedError("this client was closed; make another, or close it after the last call")
+            raise ClientClosedError(CLOSED)
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._limit)
             # Cookies of hosts without a name, too: requests keeps them, and so do the two backends alike.

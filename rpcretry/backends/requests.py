@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
-import requests
-import requests.auth
-import urllib3
+try:
+    import requests
+    import requests.auth
+    import urllib3
+except ModuleNotFoundError as problem:
+    raise ModuleNotFoundError('rpcretry.backends.requests needs requests: pip install "rpcretry[requests]"', name=problem.name) from problem
 
 from .._check import seconds
 from ..client import Client as _Client
 from ..client.headers import HeadersLike, merged
 from ..client.options import ClientOptions
 from ..errors import ClientClosedError, Delivery, InvalidTargetError, RequestTimeoutError
-from ..transport import Exchange, Headers, Reply
-from ._requests_adapter import LimitedAdapter, Progress, current
+from ..transport import STAND_INS, Exchange, Headers, Reply
+from ._requests_adapter import MAX_WAIT, LimitedAdapter, Progress, current
 from ._requests_errors import translate
 from ._requests_prepared import Prepared, Redirected, is_plain, state_of, watched
 from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_flag, as_pair, as_size, redact, too_large
@@ -101,6 +104,12 @@ class RequestsBackend:
         """POST the body and read the answer."""
         if self._closed:
             raise ClientClosedError("this backend was closed; make another, or close it after the last exchange")
+        if STAND_INS:
+            # A slice, since another thread may leave its context meanwhile.
+            for stand_in in STAND_INS[-1:]:
+                answer = stand_in.answered(self.target.url, self._merged(exchange.headers)[0], exchange)
+                if answer is not None:
+                    return answer
         # An auth object of the user's may make exchanges of its own within this one.
         outer = current.progress
         current.progress = progress = Progress(exchange.ends_by)
@@ -151,8 +160,8 @@ class RequestsBackend:
         return session.send(request, timeout=timeout, allow_redirects=False, **prepared.settings)
 
     def _timeout(self, left: float) -> Any:
-        reading = None if left == math.inf else left
-        connecting = reading if self.connect_timeout is None else min(self.connect_timeout, left)
+        reading = None if left == math.inf else min(left, MAX_WAIT)
+        connecting = reading if self.connect_timeout is None else min(self.connect_timeout, left, MAX_WAIT)
         # An adapter of the user's may know no other form than the pair.
         return urllib3.Timeout(connect=connecting, read=reading) if self._owned else (connecting, reading)
 

@@ -169,6 +169,13 @@ class RateLimit(Layer):
         """How many are in the queue."""
         return len(self._queue)
 
+    def reset(self) -> None:
+        """Fill the bucket. What queues goes on from there, but for the first, which waits as long as it was told to."""
+        with self._lock:
+            self._full_at = -math.inf
+            # Nothing of it comes back to a bucket that is full.
+            self._taken.clear()
+
     def admit(self, attempt: Attempt, now: float) -> Wait | None:
         if self._queue:
             with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..transport import NO_HEADERS, Exchange, Headers, Reply
 from ._calls import Call, UnexpectedCall
 from ._expectations import Step
 
-__all__ = ["delivered", "part_of", "played", "together"]
+__all__ = ["delivered", "is_test_failure", "part_of", "played", "together"]
 
 
 def part_of(exchange: Exchange, place: int, member: Any) -> Exchange:
@@ -55,6 +56,12 @@ def together(replies: list[Reply | Exception], calls: Sequence[Call]) -> Reply |
         if isinstance(document, dict) and not call.is_notification:
             answers.append(document)
     return Reply(json.dumps(answers).encode() if answers else b"", status, headers)
+
+
+def is_test_failure(problem: BaseException) -> bool:
+    """Whether it is what ``pytest.fail()`` raises."""
+    pytest: Any = sys.modules.get("pytest")
+    return pytest is not None and isinstance(problem, pytest.fail.Exception)
 
 
 def delivered(found: Reply | Exception) -> Reply:

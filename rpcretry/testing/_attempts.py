@@ -30,6 +30,8 @@ def max_attempts(number: int | None) -> Iterator[None]:
         CAPS.remove(cap)
 
 
-def no_retries() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def no_retries() -> Iterator[None]:
     """Let nothing be tried again: ``max_attempts(1)``."""
-    return max_attempts(1)
+    with max_attempts(1):
+        yield

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +12,8 @@ from ..transport import Headers
 __all__ = ["Address", "Call", "UnexpectedCall", "shown"]
 
 LONGEST = 300
+# With and without it a URL is the same.
+PORTS = {"http": ":80", "https": ":443"}
 
 
 class UnexpectedCall(BaseException):
@@ -51,6 +52,10 @@ class Call(tuple[str, Any]):
         call.headers, call.exchange, call.url = headers, exchange, url
         return call
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        document = {"method": self.method, "params": self.params, **({} if self.is_notification else {"id": self.id})}
+        return type(self), (document, self.headers, self.exchange, self.url)
+
 
 class Address:
     """The endpoint that something is for: one URL, or, where that has no path, any path of its host.
@@ -75,10 +80,22 @@ class Address:
             return False
         return self._path in ("/", path)
 
+    def differing(self, url: str | None) -> str | None:
+        """The part in which *url*, of the same host, is another one; ``None`` of another host."""
+        if url is None:
+            return None
+        scheme, host, path, _ = _parts(url)
+        if host != self.host:
+            return None
+        if scheme != self._scheme:
+            return "scheme"
+        return "path" if self._path not in ("/", path) else "query"
+
 
 def _parts(url: str) -> tuple[str, str, str, str]:
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc.rpartition("@")[2].lower(), parts.path or "/", parts.query
+    host = parts.netloc.rpartition("@")[2].lower().removesuffix(PORTS.get(parts.scheme, ":"))
+    return parts.scheme, host, parts.path or "/", parts.query
 
 
 def host_of(url: str | None) -> str:
@@ -94,12 +111,6 @@ def shown(method: str, params: object) -> str:
         return f"{method} without params"
     text = repr(params)
     return f"{method} with params {text if len(text) <= LONGEST else text[:LONGEST] + '...'}"
-
-
-def nearest(params: object, others: Iterable[object]) -> list[object]:
-    """*others*, those that look most like *params* first."""
-    text = repr(params)
-    return sorted(others, key=lambda other: -difflib.SequenceMatcher(None, text, repr(other)).ratio())
 
 
 def listed(calls: Sequence[Call]) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 
-from ..errors import RequestTimeoutError
+from ..errors import Delivery, RequestTimeoutError
 from ..transport import Exchange
 from ._calls import UnexpectedCall
 from ._frame import NOISE, limit_on
 from .virtual import VirtualTime
 
-__all__ = ["pass_async", "pass_sync"]
+__all__ = ["pass_async", "pass_sync", "refuse_late"]
 
 
 def _end(exchange: Exchange, own: VirtualTime, seconds: float) -> tuple[VirtualTime, float, bool]:
@@ -25,6 +25,16 @@ def _end(exchange: Exchange, own: VirtualTime, seconds: float) -> tuple[VirtualT
 
 def _cut() -> RequestTimeoutError:
     return RequestTimeoutError("the answer of the mock took too long")
+
+
+def refuse_late(exchange: Exchange, own: VirtualTime) -> None:
+    """Refuse an exchange whose limit is over, as the backends do: a middleware may have taken all the time.
+
+    :raises RequestTimeoutError: saying that nothing was sent.
+    """
+    clock, limit = limit_on(own, exchange)
+    if clock.now > limit + NOISE:
+        raise RequestTimeoutError("no time was left for the attempt", delivery=Delivery.NOT_SENT)
 
 
 def pass_sync(exchange: Exchange, own: VirtualTime, seconds: float) -> None:

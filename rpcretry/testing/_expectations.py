@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import datetime
+import decimal
+import enum
 import inspect
 import json
 import math
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +26,9 @@ from .scripted import Item, error, http, result
 __all__ = ["UNANSWERED", "Expectation", "Step", "including"]
 
 CODEC = JsonCodec()
+
+# What the codec writes as something else, beside models and dataclasses.
+WRITTEN = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, enum.Enum, uuid.UUID)
 
 
 class Including:
@@ -92,10 +100,8 @@ class Expectation:
             if is_async_callable(params):
                 raise TypeError(f"params must be a plain function, got {params!r:.60}, which nobody would await; write def")
             self._check = params
-        elif isinstance(params, (str, bytes, int, float)):
+        elif isinstance(params, (str, bytes, int, float, set, frozenset)):
             raise TypeError(f"params must be a list, a dict, None for none, or a function, got {type(params).__name__} {params!r:.60}; write [{params!r:.20}]")
-        elif dataclasses.is_dataclass(params) or hasattr(params, "model_dump"):
-            params = plain("params", params)
         self.params = lists(params)
         self._steps: list[Step] = []
         self._delay: float | None = None
@@ -134,14 +140,15 @@ class Expectation:
         :param data: what comes with the error.
         :param status: the HTTP status around it.
         :param headers: HTTP headers of the answer.
+        :raises TypeError, ValueError: naming the parameter, its value and the fix.
         """
-        if isinstance(code, bool) or not isinstance(code, int):
-            raise TypeError(f"code must be an int, got {type(code).__name__} {code!r:.60}; for an HTTP status write .http(status)")
         return self._add(_failing(code, message, data, status, headers), times)
 
     def http(self, status: int, body: bytes = b"", *, headers: Mapping[str, str] = NO_HEADERS, times: int | Unset | None = UNSET) -> Expectation:
-        """The whole exchange is answered with an HTTP status and a body that is no JSON-RPC."""
-        count("status", status, least=100)
+        """The whole exchange is answered with an HTTP status and a body that is no JSON-RPC.
+
+        :raises TypeError, ValueError: naming the parameter, its value and the fix.
+        """
         return self._add(http(status, body, headers), times)
 
     def raises(self, problem: Exception | type[Exception], *, times: int | Unset | None = UNSET) -> Expectation:
@@ -224,18 +231,27 @@ class Expectation:
         """How many calls it has replied to."""
         return sum(step.used for step in self._steps)
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a reply is missing: there is none, or none after a delay."""
+        return not self._steps or self._delay is not None
+
     def _times(self, step: Step) -> int | None:
         if step.times is UNSET:
             return None if len(self._steps) == 1 else 1
         return step.times
 
+    def _is_at(self, url: str | None) -> bool:
+        """Whether it is for a server at *url*."""
+        return self._address is None or self._address.covers(url)
+
     def _is_for(self, call: Call) -> bool:
         """Whether a call with that method is one of those that are meant."""
-        if self._address is not None and not self._address.covers(call.url):
+        if not self._is_at(call.url):
             return False
         if self._check is not None:
             try:
-                return bool(self._check(call.params))
+                return bool(self._check(copy.deepcopy(call.params)))
             except Exception as problem:
                 raise UnexpectedCall(f"the function given as params for {self.method} raised {problem!r:.80} for {shown(*call)}") from problem
         return self.params is UNSET or bool(self.params == call.params)
@@ -245,7 +261,7 @@ class Expectation:
 
         :raises UnexpectedCall: where there never was one.
         """
-        if not self._steps or self._delay is not None:
+        if self.is_unfinished:
             raise UnexpectedCall(f"{self} has no reply{'' if self._delay is None else ' after its delay'}; add .returns(...)")
         for step in self._steps:
             times = self._times(step)
@@ -277,15 +293,20 @@ def plain(name: str, value: object) -> Any:
 
 
 def lists(value: Any) -> Any:
-    """*value* with lists for tuples, as JSON carries them; matchers in it stay."""
+    """*value* as JSON carries it: lists for tuples, objects for models and dataclasses, texts for dates. Matchers in it stay."""
     if isinstance(value, (list, tuple)):
         return [lists(item) for item in value]
-    return {name: lists(item) for name, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {name: lists(item) for name, item in value.items()}
+    if value is UNSET:
+        # Itself an Enum.
+        return value
+    is_written = isinstance(value, WRITTEN) or dataclasses.is_dataclass(value) or hasattr(type(value), "model_dump")
+    return plain("params", value) if is_written else value
 
 
 def _failing(code: int, message: str, data: object, status: int, headers: Mapping[str, str]) -> Callable[[Exchange], Reply]:
-    content = None if data is UNSET else plain("data", data)
-    return error(code, message, data=content, status=status, headers=headers)
+    return error(code, message, data=UNSET if data is UNSET else plain("data", data), status=status, headers=headers)
 
 
 def _answering(problem: JsonRpcError) -> Callable[[Exchange], Reply]:

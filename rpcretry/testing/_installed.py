@@ -8,25 +8,43 @@ where none is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from ..client import AsyncClient, Client
 from ..client.core import Shared
 from ..functions._call import FunctionCall
 from ..layers._surface import Common
+from ..layers.breaker import CircuitBreaker
 from ..layers.rate import RateLimit
 from ..transport import Exchange
 from ._frame import FRAME, Frame
 from .virtual import VirtualTime
 
-__all__ = ["enter", "leave"]
+__all__ = ["current", "enter", "leave"]
 
-REAL_CLOCK, REAL_SLEEP, REAL_ASLEEP = time.monotonic, time.sleep, asyncio.sleep
+
+def _default(function: Any, name: str) -> Any:
+    return function.__kwdefaults__[name]
+
+
+class Real:
+    """What clients, functions and layers hold that were given nothing. It is read where they have it from: the modules may be patched when
+    this one is imported. What the modules have at the moment counts beside it, since functions look there when they are decorated.
+
+    Tuples in a class, since freezegun looks through all modules and puts its own in place of what it knows.
+    """
+
+    clocks = tuple(_default(made.__init__, "clock") for made in (Client, AsyncClient, RateLimit, CircuitBreaker))
+    sleeps = (_default(Client.__init__, "sleep"),)
+    async_sleeps = (_default(AsyncClient.__init__, "sleep"),)
+
 
 # How much before its time a timer may fire, in seconds.
 SLACK = 0.01
@@ -80,66 +98,130 @@ class Reading:
             delattr(self._owner, self._name)
 
 
-def _current() -> VirtualTime | None:
+def current() -> VirtualTime | None:
+    """The time that is installed."""
     # A call of another thread may outlast the context.
     return next(iter(_installed[-1:]), None)
 
 
+def _is_real_clock(held: Any) -> bool:
+    return held is time.monotonic or held in Real.clocks
+
+
+def _is_real_sleep(held: Any) -> bool:
+    return held is time.sleep or held in Real.sleeps
+
+
+def _is_real_async_sleep(held: Any) -> bool:
+    return held is asyncio.sleep or held in Real.async_sleeps
+
+
 def _clock(_: object, held: Any) -> Any:
-    current = _current()
-    return current.clock if held is REAL_CLOCK and current is not None else held
+    virtual = current()
+    return virtual.clock if virtual is not None and _is_real_clock(held) else held
 
 
-def _sleep(_: object, held: Any) -> Any:
-    current = _current()
-    if current is not None:
-        if held is REAL_SLEEP:
-            return current.sleep
-        if held is REAL_ASLEEP:
-            return current.sleep_together
-    return held
+def _sleep_by(clock: Reading) -> Callable[[Any, Any], Any]:
+    """What reads the sleep of an object.
+
+    :param clock: what reads its clock.
+    """
+
+    def read(instance: Any, held: Any) -> Any:
+        virtual = current()
+        if virtual is None:
+            return held
+        if _is_real_sleep(held):
+            return virtual.sleep
+        if _is_real_async_sleep(held):
+            return virtual.sleep_together
+        if held is not None and _is_real_clock(clock.held(instance)):
+            return functools.partial(_slept, virtual, held)
+        return held
+
+    return read
+
+
+def _slept(virtual: VirtualTime, sleep: Callable[[float], Any], seconds: float) -> Any:
+    """Wait with a sleep of the user's. The clock beside it is virtual, and without its moving on no deadline would ever come."""
+    until = virtual.now + seconds
+    found = sleep(seconds)
+    if inspect.isawaitable(found):
+        return _slept_async(virtual, found, until)
+    virtual.reach(until)
+    return found
+
+
+async def _slept_async(virtual: VirtualTime, waiting: Awaitable[object], until: float) -> None:
+    await waiting
+    virtual.reach(until)
 
 
 def _perform(shared: Any, held: Callable[[Exchange], Any]) -> Callable[[Exchange], Any]:
-    current = _current()
-    if current is None or SHARED_CLOCK.held(shared) is not REAL_CLOCK:
+    virtual = current()
+    if virtual is None:
         return held
-    return functools.partial(_translated, current, held)
+    if not _is_real_clock(SHARED_CLOCK.held(shared)):
+        return functools.partial(_untranslated, held)
+    return functools.partial(_translated, virtual, held)
+
+
+@contextlib.contextmanager
+def _within(frame: Frame | None) -> Iterator[None]:
+    """What is done here is an exchange with limits by *frame*."""
+    __tracebackhide__ = True
+    token = FRAME.set(frame)
+    try:
+        yield
+    finally:
+        # A coroutine that was never finished is closed by whoever collects it, in a context of its own.
+        with contextlib.suppress(ValueError):
+            FRAME.reset(token)
+
+
+def _untranslated(perform: Callable[[Exchange], Any], exchange: Exchange) -> Any:
+    """Perform *exchange* of a client with a clock of its own, perhaps within an exchange of one that has none."""
+    __tracebackhide__ = True
+    with _within(None):
+        found = perform(exchange)
+    return _awaited_untranslated(found) if inspect.isawaitable(found) else found
+
+
+async def _awaited_untranslated(waiting: Awaitable[Any]) -> Any:
+    __tracebackhide__ = True
+    with _within(None):
+        return await waiting
 
 
 def _translated(virtual: VirtualTime, perform: Callable[[Exchange], Any], exchange: Exchange) -> Any:
     """Perform *exchange*. Backends, middlewares and joining go by the real clock, so that its limit is to be one on that."""
     __tracebackhide__ = True
     limit = exchange.ends_by
-    made = Frame(virtual, REAL_CLOCK(), virtual.now)
+    made = Frame(virtual, time.monotonic(), virtual.now)
     ends_by = math.inf if limit == math.inf else made.real + (limit - made.virtual)
     real = Exchange(exchange.body, exchange.requests, exchange.ids, exchange.headers, ends_by)
-    token = FRAME.set(made)
     try:
-        found = perform(real)
+        with _within(made):
+            found = perform(real)
     except TimeoutError:
         _catch_up(virtual, ends_by, limit)
         raise
-    finally:
-        FRAME.reset(token)
     return _awaited(found, made, ends_by, limit) if inspect.isawaitable(found) else found
 
 
 async def _awaited(waiting: Awaitable[Any], made: Frame, ends_by: float, limit: float) -> Any:
     __tracebackhide__ = True
-    token = FRAME.set(made)
     try:
-        return await waiting
+        with _within(made):
+            return await waiting
     except TimeoutError:
         _catch_up(made.time, ends_by, limit)
         raise
-    finally:
-        FRAME.reset(token)
 
 
 def _catch_up(virtual: VirtualTime, ends_by: float, limit: float) -> None:
     """An exchange that was really cut off by its limit has taken all of it."""
-    if REAL_CLOCK() >= ends_by - SLACK:
+    if time.monotonic() >= ends_by - SLACK:
         virtual.reach(limit)
 
 
@@ -147,10 +229,10 @@ SHARED_CLOCK = Reading(Shared, "clock", _clock)
 FUNCTION_CLOCK = Reading(FunctionCall, "clock", _clock)
 READINGS = (
     SHARED_CLOCK,
-    Reading(Shared, "sleep", _sleep),
+    Reading(Shared, "sleep", _sleep_by(SHARED_CLOCK)),
     Reading(Shared, "perform", _perform),
     FUNCTION_CLOCK,
-    Reading(FunctionCall, "sleep", _sleep),
+    Reading(FunctionCall, "sleep", _sleep_by(FUNCTION_CLOCK)),
     Reading(Common, "clock", _clock),
     Reading(RateLimit, "clock", _clock),
 )
@@ -161,9 +243,9 @@ _after = FunctionCall.after
 def _virtually_after(call: FunctionCall, failure: Exception, begun: float) -> FunctionCall:
     """In place of :meth:`FunctionCall.after`: a first attempt is made without a call, and timed by the clock that the
     function was given."""
-    current = _current()
-    if current is not None and FUNCTION_CLOCK.held(call) is REAL_CLOCK:
-        begun = current._at(begun)
+    virtual = current()
+    if virtual is not None and _is_real_clock(FUNCTION_CLOCK.held(call)):
+        begun = virtual._at(begun)
     return _after(call, failure, begun)
 
 
@@ -171,7 +253,7 @@ def enter(virtual: VirtualTime) -> None:
     """Install *virtual* over those that are installed."""
     with _lock:
         # Whole seconds, so that sums of delays have few digits.
-        virtual._begin(math.ceil(max(REAL_CLOCK(), _latest, *(other.now for other in _installed))))
+        virtual._begin(math.ceil(max(time.monotonic(), _latest, *(other.now for other in _installed))))
         if not _installed:
             for reading in READINGS:
                 reading.put()

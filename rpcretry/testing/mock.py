@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import sys
 import threading
 import time as real_time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Unpack
 
@@ -14,16 +16,21 @@ from .._unset import UNSET
 from ..client.headers import HeadersLike
 from ..client.options import ClientOptions
 from ..transport import Exchange, Headers, Reply
-from ._answers import delivered, part_of, played, together
-from ._calls import Address, Call, UnexpectedCall, host_of, listed, nearest, shown
-from ._delay import pass_async, pass_sync
+from ._answers import delivered, is_test_failure, part_of, played, together
+from ._calls import Address, Call, UnexpectedCall, listed, shown
+from ._delay import pass_async, pass_sync, refuse_late
 from ._expectations import Expectation, Step, lists
+from ._hints import hint, told_apart
+from ._installed import current
+from ._stand_ins import standing_in
 from .virtual import VirtualTime
 
 if TYPE_CHECKING:
     from ..client import AsyncClient, Client, Joining
 
 __all__ = ["RpcMock"]
+
+logger = logging.getLogger("rpcretry.testing")
 
 
 class RpcMock:
@@ -36,7 +43,8 @@ class RpcMock:
     :param url: what it stands in for, where the code under test talks to several servers and there is a mock for each: one URL, or
         without a path any path of its host. A mock without it stands in for all.
     :param strict: whether :meth:`verify` wants replies whose number was given to be used up.
-    :param time: the virtual time that its replies take, and that is installed; one of its own where it is not given.
+    :param time: the virtual time that its replies take, and that is installed. Not given, it is the one that is installed already, and else
+        one of its own.
     :ivar time: that time; ``rpc_mock.time.delays`` are the waits between attempts.
     :ivar strict: as above; may be set.
     :ivar backend: a :class:`~rpcretry.transport.Backend` that the mock answers.
@@ -45,19 +53,23 @@ class RpcMock:
     """
 
     def __init__(self, *, url: str | None = None, strict: bool = True, time: VirtualTime | None = None) -> None:
+        # First of all what repr() shows: a failure shows it, too.
+        self._expectations: list[Expectation] = []
+        self._calls: list[Call] = []
         if time is not None and not isinstance(time, VirtualTime):
             raise TypeError(f"time must be a VirtualTime, got {type(time).__name__} {time!r:.60}")
+        if not isinstance(strict, bool):
+            raise TypeError(f"strict must be True or False, got {type(strict).__name__} {strict!r:.60}")
         self._address = None if url is None else Address(url)
         self._url = url
         self.strict = strict
-        self.time = VirtualTime(real_time.monotonic()) if time is None else time
+        self.time = time or current() or VirtualTime(real_time.monotonic())
         self.backend = MockBackend(self)
         self.async_backend = AsyncMockBackend(self)
         self._lock = threading.RLock()
-        self._expectations: list[Expectation] = []
-        self._calls: list[Call] = []
+        self._passing: list[Address] = []
         self._exchanges = 0
-        self._unexpected: list[UnexpectedCall] = []
+        self._unexpected: list[BaseException] = []
         self._context: contextlib.ExitStack | None = None
 
     def __repr__(self) -> str:
@@ -82,10 +94,18 @@ class RpcMock:
             self._expectations.append(expectation)
         return expectation
 
+    def passes(self, url: str) -> None:
+        """Let exchanges with a server go out: they are made, and the mock does not see them.
+
+        :param url: where they are sent, such as the ``url`` of a :class:`LoopbackServer`; as that of the mock.
+        :raises TypeError, ValueError: where it is no absolute http or https URL.
+        """
+        self._passing.append(Address(url))
+
     def reset(self) -> None:
-        """Forget all expectations and calls."""
+        """Forget all expectations and calls, and what passes."""
         with self._lock:
-            self._expectations, self._calls, self._unexpected, self._exchanges = [], [], [], 0
+            self._expectations, self._calls, self._unexpected, self._passing, self._exchanges = [], [], [], [], 0
 
     # --- clients ---
 
@@ -138,7 +158,8 @@ class RpcMock:
             raise AssertionError(f"{method} was to be called once, and was called {times}; the calls were:{listed(self.calls)}")
         # Params that were given empty are none here, too: a client's call leaves them out.
         if wanted != (found[0].params or None):
-            raise AssertionError(f"wanted one call of {shown(method, wanted)}\nand it was one of   {shown(*found[0])}")
+            apart = told_apart(found[0].params, wanted).replace("; ", "\n", 1)
+            raise AssertionError(f"wanted one call of {shown(method, wanted)}\nand it was one of   {shown(*found[0])}{apart}")
 
     def assert_not_called(self, method: str | None = None) -> None:
         """Check that *method* was not called, or nothing at all.
@@ -182,7 +203,9 @@ class RpcMock:
         told = []
         for expectation in list(self._expectations):
             limit, used = expectation.limit, expectation.used
-            if limit is None:
+            if expectation.is_unfinished:
+                told.append(f"\n  {expectation}: its reply is missing; add .returns(...)")
+            elif limit is None:
                 if is_left(expectation):
                     told.append(f"\n  {expectation}: never called")
             elif used < limit:
@@ -194,9 +217,7 @@ class RpcMock:
     @contextlib.contextmanager
     def _active(self) -> Iterator[RpcMock]:
         """All that the context does, but :meth:`verify` in the end."""
-        from ._patches import patched
-
-        with self.time.install(), patched(self):
+        with self.time.install(), standing_in(self):
             yield self
 
     def __enter__(self) -> RpcMock:
@@ -212,7 +233,9 @@ class RpcMock:
         if context is not None:
             context.close()
         if problem is None:
-            self.verify()
+            # Taken down as a fixture, it hears of the test's failure by the plugin alone.
+            plugin = sys.modules.get("rpcretry.testing.plugin")
+            self.verify(after=None if plugin is None else plugin.failure())
             return
         try:
             self.verify(after=problem)
@@ -223,6 +246,20 @@ class RpcMock:
         """Whether it stands in for the server at *url*."""
         return self._address is None or self._address.covers(url)
 
+    def _lets_pass(self, url: str) -> bool:
+        """Whether an exchange with *url* goes out."""
+        return any(address.covers(url) for address in list(self._passing))
+
+    def _expects(self, exchange: Exchange, url: str) -> bool:
+        """Whether something is expected of every method in *exchange*."""
+        expected = {expectation.method for expectation in list(self._expectations) if expectation._is_at(url)}
+        return all(request.method in expected for request in exchange.requests)
+
+    def _remember(self, problem: BaseException) -> None:
+        """Fail the test in the end. It is logged at once: where a worker has died of it, the end may never come."""
+        self._unexpected.append(problem)
+        logger.error("%s", problem)
+
     # --- answering ---
 
     def _exchange(self, exchange: Exchange, url: str | None, headers: Headers) -> Reply:
@@ -232,32 +269,41 @@ class RpcMock:
         :param headers: its HTTP headers, and those of its backend.
         """
         __tracebackhide__ = True
-        seconds, found = self._answer(exchange, url, headers)
-        pass_sync(exchange, self.time, seconds)
+        with self._watched():
+            seconds, found = self._answer(exchange, url, headers)
+            pass_sync(exchange, self.time, seconds)
         return delivered(found)
 
     async def _async_exchange(self, exchange: Exchange, url: str | None, headers: Headers) -> Reply:
         """The same for a task."""
         __tracebackhide__ = True
-        seconds, found = self._answer(exchange, url, headers)
-        await pass_async(exchange, self.time, seconds)
+        with self._watched():
+            seconds, found = self._answer(exchange, url, headers)
+            await pass_async(exchange, self.time, seconds)
         return delivered(found)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Remember what is to fail the test, whatever the code under test makes of it."""
+        __tracebackhide__ = True
+        try:
+            yield
+        except UnexpectedCall as problem:
+            self._remember(problem)
+            raise
+        except AssertionError as problem:
+            # Of a function of the test's.
+            failed = UnexpectedCall(f"an assertion failed in a function that the mock was given: {problem}")
+            self._remember(failed)
+            raise failed from problem
+        except BaseException as problem:
+            if is_test_failure(problem):
+                self._remember(problem)
+            raise
 
     def _answer(self, exchange: Exchange, url: str | None, headers: Headers) -> tuple[float, Reply | Exception]:
         __tracebackhide__ = True
-        try:
-            return self._found(exchange, url, headers)
-        except UnexpectedCall as problem:
-            self._unexpected.append(problem)
-            raise
-        except AssertionError as problem:
-            # Of a function of the test's, which is to fail it whatever the code under test makes of an exception.
-            failed = UnexpectedCall(f"an assertion failed in a function that the mock was given: {problem}")
-            self._unexpected.append(failed)
-            raise failed from problem
-
-    def _found(self, exchange: Exchange, url: str | None, headers: Headers) -> tuple[float, Reply | Exception]:
-        __tracebackhide__ = True
+        refuse_late(exchange, self.time)
         try:
             document = json.loads(exchange.body)
         except ValueError as problem:
@@ -284,24 +330,7 @@ class RpcMock:
             step = expectation._next()
             if step is not None:
                 return step
-        raise UnexpectedCall(f"unexpected call: {shown(*call)}; {self._hint(call, candidates)}")
-
-    def _hint(self, call: Call, used_up: Sequence[Expectation]) -> str:
-        """What the call may have been meant to be."""
-        if used_up:
-            total = sum(expectation.used for expectation in used_up)
-            return f"{used_up[-1]} was expected {total} time{'' if total == 1 else 's'}, and this is one more"
-        same = [expectation for expectation in self._expectations if expectation.method == call.method]
-        if same:
-            chosen = nearest(call.params, [expectation.params for expectation in same])
-            ranked = sorted(same, key=lambda expectation: chosen.index(expectation.params))[:3]
-            sent = f", and this one went to {host_of(call.url)}" if any(" at " in str(expectation) for expectation in ranked) else ""
-            return f"{call.method} was expected {' or '.join(str(expectation).removeprefix(f'{call.method} ') for expectation in ranked)}{sent}"
-        names = list(dict.fromkeys(expectation.method for expectation in self._expectations))
-        if not names:
-            return f"no calls are expected; write rpc_mock.on({call.method!r}).returns(...)"
-        first = nearest(call.method, names)[0]
-        return f"did you mean {first}? Expected are {', '.join(names)}"
+        raise UnexpectedCall(f"unexpected call: {shown(*call)}; {hint(call, self._expectations, candidates)}")
 
 
 class MockBackend:

@@ -1,6 +1,6 @@
 """The pytest plugin: the fixtures ``rpc_mock`` and ``virtual_time``, and the setting ``rpcretry_max_attempts``.
 
-It is loaded by every pytest run where the package is installed, so it imports nothing of it until it is used.
+It is loaded by every pytest run where the package is installed, so it imports nothing else of it until it is used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["rpc_mock", "virtual_time"]
 
-# The failure of a test with a mock, which is told of once.
-FAILURE = pytest.StashKey[BaseException]()
+# How the test that runs has failed, or why it was skipped, for as long as its fixtures are taken down.
+_failed: list[BaseException] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,37 +40,48 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def virtual_time() -> Iterator[VirtualTime]:
-    """Waits of clients, retried functions and their layers take no time; ``virtual_time.delays`` are their seconds."""
+def _rpcretry_time() -> Iterator[VirtualTime]:
+    # A project may have a virtual_time of its own.
     from . import VirtualTime
 
     with VirtualTime().install() as time:
         yield time
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
-    outcome = yield
-    if outcome.excinfo is not None and "rpc_mock" in getattr(item, "funcargs", ()):
-        item.stash[FAILURE] = outcome.excinfo[1]
+@pytest.fixture
+def virtual_time(_rpcretry_time: VirtualTime) -> VirtualTime:
+    """Waits of clients, retried functions and their layers take no time; ``virtual_time.delays`` are their seconds."""
+    return _rpcretry_time
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    # unittest brings its failures within this hook.
+    report = yield
+    if call.when == "teardown":
+        # Its traceback holds the test's frames.
+        _failed.clear()
+    elif call.excinfo is not None:
+        _failed[:] = [call.excinfo.value]
+    return report
+
+
+def failure() -> BaseException | None:
+    """How the test whose fixtures are taken down has ended, unless it has passed: what a mock does not tell of again."""
+    return next(iter(_failed), None)
 
 
 @pytest.fixture
-def rpc_mock(virtual_time: VirtualTime, request: pytest.FixtureRequest) -> Iterator[RpcMock]:
+def rpc_mock(_rpcretry_time: VirtualTime) -> Iterator[RpcMock]:
     """Stands in for all JSON-RPC servers, in virtual time. A call that was not expected fails the test, as do replies that are left."""
     from . import RpcMock
 
-    mock = RpcMock(time=virtual_time)
+    mock = RpcMock(time=_rpcretry_time)
     with mock._active():
         yield mock
-    stash = request.node.stash
-    failure = stash.get(FAILURE, None)
-    if failure is not None:
-        # Its traceback holds the test's frames.
-        del stash[FAILURE]
     message = None
     try:
-        mock.verify(after=failure)
+        mock.verify(after=failure())
     except AssertionError as problem:
         message = str(problem)
     if message is not None:

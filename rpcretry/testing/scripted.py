@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from .._check import count
+from .._unset import UNSET
 from ..errors import RpcRetryError
 from ..transport import NO_HEADERS, Exchange, Reply
 from ._frame import NOISE, limit_on
@@ -74,15 +76,38 @@ def result(value: object, *, status: int = 200, headers: Mapping[str, str] = NO_
     return _answered({"result": value}, status, headers)
 
 
-def error(code: int, message: str = "", *, data: object = None, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Callable[[Exchange], Reply]:
-    """An item: every request fails with a JSON-RPC error."""
-    content = {"code": code, "message": message, **({} if data is None else {"data": data})}
+def error(code: int, message: str = "", *, data: object = UNSET, status: int = 200, headers: Mapping[str, str] = NO_HEADERS) -> Callable[[Exchange], Reply]:
+    """An item: every request fails with a JSON-RPC error.
+
+    :raises TypeError, ValueError: naming the parameter, its value and the fix.
+    """
+    if isinstance(code, bool) or not isinstance(code, int):
+        raise TypeError(f"code must be an int, got {type(code).__name__} {code!r:.60}; for an HTTP status write http(status)")
+    if not isinstance(message, str):
+        raise TypeError(f"message must be a str, got {type(message).__name__} {message!r:.60}; for more than that there is data=")
+    content = {"code": code, "message": message, **({} if data is UNSET else {"data": data})}
     return _answered({"error": content}, status, headers)
 
 
 def http(status: int, body: bytes = b"<html>", headers: Mapping[str, str] = NO_HEADERS) -> Reply:
-    """An item: an HTTP status around a body that is no JSON-RPC."""
-    return Reply(body, status, headers)
+    """An item: an HTTP status around a body that is no JSON-RPC.
+
+    :raises TypeError, ValueError: naming the parameter, its value and the fix.
+    """
+    if not isinstance(body, bytes):
+        raise TypeError(f'body must be bytes, got {type(body).__name__} {body!r:.60}; write b"..."')
+    return Reply(body, *_checked(status, headers))
+
+
+def _checked(status: int, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
+    if count("status", status, least=100) > 599:
+        raise ValueError(f"status must be an HTTP status, 100 to 599, got {status!r}")
+    if not hasattr(headers, "items"):
+        raise TypeError(f"headers must be a mapping from str to str, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"headers must be a mapping from str to str, got {type(value).__name__} for {name!r:.60}; write str(...) around it")
+    return status, headers
 
 
 def took(time: VirtualTime, seconds: float, item: Item) -> Callable[[Exchange], Any]:
@@ -104,6 +129,8 @@ def took(time: VirtualTime, seconds: float, item: Item) -> Callable[[Exchange], 
 
 
 def _answered(content: Mapping[str, object], status: int, headers: Mapping[str, str]) -> Callable[[Exchange], Reply]:
+    status, headers = _checked(status, headers)
+
     def play(exchange: Exchange) -> Reply:
         document = json.loads(exchange.body)
         if isinstance(document, list):

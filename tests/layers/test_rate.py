@@ -73,6 +73,28 @@ def test_calls_go_out_at_the_rate(driver: str) -> None:
     assert is_empty(limit)
 
 
+def test_reset_fills_the_bucket_and_what_was_taken_before_does_not_come_back() -> None:
+    limit = RateLimit(1, per=60, burst=2)
+    early, late, head, second = one(), one(), one(), one()
+    assert [ask(limit, attempt, 100.0) for attempt in (early, late)] == [None, None]
+    assert level(limit, 100.0) == 0
+    assert [type(ask(limit, attempt, 100.0)) for attempt in (head, second)] == [Wait, Wait]
+    limit.reset()
+    assert (level(limit, 100.0), limit.waiting) == (2, 2)
+    limit.abandon(early, 100.0)
+    assert level(limit, 100.0) == 2
+    # The queue keeps its order.
+    assert ask(limit, second, 100.0) is not None
+    assert ask(limit, head, 100.0) is None
+    assert is_woken(second)
+    assert ask(limit, second, 100.0) is None
+    assert level(limit, 100.0) == 0
+    limit.settle(late, (), 100.0)
+    limit.settle(head, (), 100.0)
+    limit.settle(second, (), 100.0)
+    assert is_empty(limit)
+
+
 @both_drivers
 def test_a_retry_takes_a_token_of_its_own(driver: str) -> None:
     limit = RateLimit(1, per=10)

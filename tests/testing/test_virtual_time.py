@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -34,7 +35,7 @@ from rpcretry.functions import Retrying, bulk, retry, retrying
 from rpcretry.functions._call import FunctionCall
 from rpcretry.layers._surface import Common
 from rpcretry.retry import ExponentialBackoff, PeriodicBackoff
-from rpcretry.testing import SILENCE, Answer, AsyncScriptedBackend, LoopbackServer, Received, ScriptedBackend, VirtualTime, error, result, rpc
+from rpcretry.testing import SILENCE, Answer, AsyncScriptedBackend, LoopbackServer, Received, ScriptedBackend, VirtualTime, _installed, error, result, rpc
 from rpcretry.testing._installed import READINGS
 
 STRATEGY = RetryStrategy(exceptions={ConnectionError, TimeoutError}, codes={-32005}, backoff=ExponentialBackoff(attempts=3, base=0.1))
@@ -142,6 +143,50 @@ def test_a_clock_and_a_sleep_of_ones_own_stay(virtual_time: VirtualTime) -> None
     assert virtual_time.delays == []
 
 
+def test_a_sleep_of_ones_own_moves_the_clock_beside_it(virtual_time: VirtualTime) -> None:
+    # Else a deadline would never come, and what retries until then would go on for ever.
+    waited: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    @retry(max_attempts=None, deadline=10, sleep=waited.append, backoff=PeriodicBackoff(attempts=99, interval=4))
+    def function() -> None:
+        raise ConnectionError
+
+    @retry(max_attempts=None, deadline=10, sleep=wait, backoff=PeriodicBackoff(attempts=99, interval=4))
+    async def async_function() -> None:
+        raise ConnectionError
+
+    strategy = RetryStrategy(codes={-32005}, backoff=PeriodicBackoff(attempts=99, interval=4))
+    client = Client(ScriptedBackend([error(-32005)] * 9), retry_strategy=strategy, deadline=10, sleep=waited.append)
+    async_client = AsyncClient(AsyncScriptedBackend([error(-32005)] * 9), retry_strategy=strategy, deadline=10, sleep=wait)
+    begun = virtual_time.now
+    for act in (function, lambda: asyncio.run(async_function()), lambda: client.call("sum"), lambda: finish(lambda: async_client.call("sum"))):
+        with pytest.raises(DeadlineExceeded):
+            act()
+    assert waited == [4] * 8
+    assert virtual_time.now - begun == 32
+    assert virtual_time.delays == []
+
+
+def test_who_patches_the_sleep_of_the_module_loses_no_virtual_time(virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it slept"))
+    assert retry(backoff=PeriodicBackoff(attempts=1, interval=7))(failing(1))() == "done"
+    assert BEFORE_PATCH() == "done"
+    assert Client(ScriptedBackend(ITEMS), retry_strategy=STRATEGY).call("sum") == 3
+    assert virtual_time.delays == [7, 8, 0.1, 0.2]
+
+
+def test_no_module_of_the_kit_keeps_what_freezegun_would_replace() -> None:
+    # It looks through the attributes of all modules, and puts its own in place of these.
+    found = [name for name, value in vars(_installed).items() if value in (time.monotonic, time.sleep, asyncio.sleep)]
+    assert found == []
+
+
+BEFORE_PATCH = retry(backoff=PeriodicBackoff(attempts=1, interval=8))(failing(1))
+
+
 def test_all_threads(virtual_time: VirtualTime) -> None:
     threads = [threading.Thread(target=retry(backoff=PeriodicBackoff(attempts=3, interval=60))(failing(1))) for _ in range(8)]
     for thread in threads:
@@ -149,7 +194,7 @@ def test_all_threads(virtual_time: VirtualTime) -> None:
     for thread in threads:
         thread.join(5)
     assert not any(thread.is_alive() for thread in threads)
-    assert set(virtual_time.delays) <= {60.0}
+    assert virtual_time.delays == [60.0] * 8
 
 
 # --- what time it is ---
@@ -386,6 +431,30 @@ def test_backends_and_middlewares_see_limits_on_the_real_clock(virtual_time: Vir
     client.call("sum")
     client.call("sum", _timeout=None)
     assert left == [pytest.approx(7, abs=0.5), float("inf")]
+
+
+def test_a_call_that_is_pending_when_it_is_collected_says_nothing(virtual_time: VirtualTime) -> None:
+    class Silent:
+        async def exchange(self, exchange: Any) -> Any:
+            await asyncio.get_running_loop().create_future()
+
+        async def aclose(self) -> None:
+            return
+
+    client = AsyncClient(Silent())
+    loop = asyncio.new_event_loop()
+    task: Any = loop.create_task(client.call("sum"))
+    loop.run_until_complete(asyncio.sleep(0))
+    task._log_destroy_pending = False
+    loop.close()
+    told: list[Any] = []
+    hook, sys.unraisablehook = sys.unraisablehook, told.append
+    try:
+        del task, loop
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert told == []
 
 
 # --- coming and going ---
