@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.shell import BashLexer, BashSessionLexer
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
@@ -24,6 +25,8 @@ exclude_patterns = ["_build", "_ext", "_generated"]
 html_theme = "furo"
 html_title = f"rpcretry {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 highlight_language = "text"
 pygments_style = "friendly"
 
@@ -35,9 +38,17 @@ python_maximum_signature_line_length = 100
 
 # There is no network to look other projects' names up in; names of this project are still checked.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(requests|aiohttp|abc|collections|datetime|enum|random|sys|time|typing|json)\b.*"),
+    (r"py:.*", r"(requests|aiohttp|abc|collections|datetime|enum|random|sys|time|typing|json|unittest|pydantic)\b.*"),
     (r"py:obj", r"rpcretry\.(messages|client\.interface)\.(T|P|T_co)"),
 ]
+
+
+class Console(BashSessionLexer):
+    """Commands with what they print, after prompts; or commands alone, to be copied, which Pygments would take for output."""
+
+    def get_tokens_unprocessed(self, text: str) -> Any:
+        session = any(line.startswith("$ ") for line in text.splitlines())
+        return super().get_tokens_unprocessed(text) if session else BashLexer(**self.options).get_tokens_unprocessed(text)
 
 
 HANDED_OUT = {"Batch", "AsyncBatch", "Handle", "Bulk", "AsyncBulk", "BulkItem", "BulkResult"}
@@ -59,5 +70,6 @@ def _bases(app: Sphinx, name: str, obj: Any, options: Any, bases: list[Any]) -> 
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
+    app.add_lexer("console", Console)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-bases", _bases)

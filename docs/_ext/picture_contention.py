@@ -101,15 +101,21 @@ def herd(jitter: bool, seed: int = 4) -> list[int]:
 
 
 def draw_contention(path: Path) -> None:
-    """Calls and completion over the number of clients, for each kind of jitter."""
-    figure, (calls, seconds) = plt.subplots(1, 2, figsize=(9.0, 3.4), gridspec_kw={"wspace": 0.26})
+    """Calls and completion over the number of clients, for each kind of jitter.
+
+    Logarithmic, since what has no jitter would press the others, which the page compares, into one line.
+    """
+    figure, (calls, seconds) = plt.subplots(1, 2, figsize=(9.0, 4.4), gridspec_kw={"wspace": 0.26})
     for kind, (color, marker) in LOOKS.items():
         found = list(means(kind))
         calls.plot(CLIENTS, [run.calls for run in found], color=color, marker=marker, label=kind, linewidth=1.6)
         seconds.plot(CLIENTS, [run.seconds for run in found], color=color, marker=marker, label=kind, linewidth=1.6)
-    calls.set(xlabel="clients", ylabel="calls until all are done", ylim=(0, None))
-    seconds.set(xlabel="clients", ylabel="seconds until all are done", ylim=(0, None))
-    calls.legend(frameon=False, loc="upper left")
+    for axes, words, ticks in ((calls, "calls", (50, 100, 200, 500, 1_000, 2_000)), (seconds, "seconds", (0.5, 1, 2, 5, 10, 20, 50))):
+        axes.set_yscale("log")
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set(xlabel="clients", ylabel=f"{words} until all are done")
+    seconds.legend(frameon=False, loc="lower right")
     save(figure, path)
 
 

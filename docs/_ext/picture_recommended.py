@@ -23,7 +23,7 @@ class Setting(NamedTuple):
     """What a client of the page does while every attempt fails at once.
 
     :ivar attempts: seconds from the start to each attempt, in the mean; those before the deadline.
-    :ivar latest: seconds to the last of them without luck.
+    :ivar latest: seconds to the last of them if each delay is as long as it may be, and to the deadline at the most.
     """
 
     attempts: list[float]
@@ -51,10 +51,13 @@ def settings() -> Iterator[tuple[str, Setting]]:
         if strategy is None or deadline is None:
             raise ValueError(f"{name} has no strategy or no deadline; the page recommends both")
         backoff = dataclasses.replace(strategy.backoff, jitter=None, attempts=min(strategy.backoff.attempts, 1_000))
-        share = 0.5 if strategy.backoff.jitter is True else 1.0
+        jitter = strategy.backoff.jitter
+        # Full jitter takes half in the mean and all at the most; a proportion goes so far each way.
+        share, most = (0.5, 1.0) if jitter is True else (1.0, 1.0 + float(jitter or 0.0))
         times = [0.0, *itertools.accumulate(delay * share for delay in backoff())]
         bounded = strategy.backoff.attempts != UNLIMITED
-        yield name, Setting([time for time in times if time < deadline], sum(backoff()) if bounded else deadline, deadline)
+        latest = min(sum(backoff()) * most, deadline) if bounded else deadline
+        yield name, Setting([time for time in times if time < deadline], latest, deadline)
 
 
 def draw_recommended(path: Path) -> None:

@@ -109,7 +109,7 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
         except ModuleNotFoundError as problem:
-            raise ModuleNotFoundError("progress=True draws its bar by rich; install it with: pip install rpcretry[progress]", name=problem.name) from problem
+            raise ModuleNotFoundError('progress=True draws its bar by rich; install it with: pip install "rpcretry[progress]"', name=problem.name) from problem
         columns = (
             BarColumn(),
             MofNCompleteColumn(),

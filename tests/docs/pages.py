@@ -24,12 +24,12 @@ class Block(NamedTuple):
         return not self.before and re.search(r"^(?:async )?def test_|^ +def test_|@pytest\.fixture", self.code, re.MULTILINE) is not None
 
 
-def blocks_of(text: str) -> Iterator[Block]:
-    """The Python blocks of a page, with the number of the line before the first of their lines."""
+def blocks_of(text: str, kind: str = "python") -> Iterator[Block]:
+    """The blocks of a page in Python, or of another kind, with the number of the line before the first of their lines."""
     lines = text.splitlines()
     number = 0
     while number < len(lines):
-        match = re.fullmatch(r"( *)\.\. code-block:: python\s*", lines[number])
+        match = re.fullmatch(rf"( *)\.\. code-block:: {kind}\s*", lines[number])
         number += 1
         if match is None:
             continue

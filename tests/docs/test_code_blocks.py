@@ -17,11 +17,14 @@ import gc
 import inspect
 import io
 import logging
+import math
+import os
 import re
 import subprocess
 import sys
 import tokenize
 import types
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,8 +115,8 @@ def served() -> LoopbackServer:
     )
 
 
-def run_page(path: Path) -> None:
-    """Run the blocks of a page, one after the other."""
+def run_page(path: Path, until: float = math.inf) -> None:
+    """Run the blocks of a page, one after the other, as far as the one that begins at line *until*."""
     module = types.ModuleType(f"blocks_of_{path.stem}")
     printed = Printed()
     module.__dict__["print"] = printed
@@ -121,9 +124,9 @@ def run_page(path: Path) -> None:
     sys.path.insert(0, str(EXAMPLES))
     handlers, level = list(logging.root.handlers), logging.root.level
     try:
-        with served() as server, asyncio.Runner() as runner:
+        with unittest.mock.patch.dict(os.environ), served() as server, asyncio.Runner() as runner:
             for block in blocks_of(path.read_text()):
-                if block.before:
+                if block.before or block.line > until:
                     continue
                 run_block(path, block, module.__dict__, printed, server.url, runner)
     finally:
@@ -198,6 +201,37 @@ def test_no_python_hides_from_this_test(path: Path) -> None:
     assert ">>>" not in text
     for match in re.finditer(r"(?m)^.*[^:\s]::\s*$", text):
         assert match[0].lstrip().startswith(".. "), f"a literal block without a language: {match[0]!r}"
+
+
+# Blocks of text that read as Python, and are held elsewhere.
+TEXT_THAT_IS_PYTHON = {"openrpc.rst": "tests/openrpc reads what the generator writes"}
+
+
+def is_python(code: str) -> bool:
+    """Whether a text is a program, and no words, numbers or JSON."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:
+        return False
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Call)
+    return any(isinstance(node, kinds) for node in ast.walk(tree))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_python_hides_in_a_block_of_another_kind(path: Path) -> None:
+    hidden = [block.line for kind in ("text", "console") for block in blocks_of(path.read_text(), kind) if is_python(block.code)]
+    assert bool(hidden) == (path.name in TEXT_THAT_IS_PYTHON), f"{path.name}: the blocks at {hidden}"
+
+
+def test_the_log_lines_of_the_tutorial_are_what_its_block_logs(caplog: pytest.LogCaptureFixture) -> None:
+    page = ROOT / "docs" / "tutorial.rst"
+    (lines,) = [block.code.strip().splitlines() for block in blocks_of(page.read_text(), "text")]
+    before = max(block.line for block in blocks_of(page.read_text()) if block.line < next(blocks_of(page.read_text(), "text")).line)
+    with caplog.at_level(logging.INFO, "rpcretry"):
+        run_page(page, until=before)
+    # How long it waits is drawn.
+    logged = [f"{record.levelname} {record.getMessage()}" for record in caplog.records][-len(lines) :]
+    assert [re.sub(r"in [\d.]+ s", "in ... s", line) for line in logged] == [re.sub(r"in [\d.]+ s", "in ... s", line) for line in lines]
 
 
 def test_the_pages_have_blocks() -> None:

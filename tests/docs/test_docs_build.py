@@ -101,6 +101,17 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     assert list(dead_links(tmp_path)) == ["a.html: b.html#not: no such place", "a.html: c.html: no such file", "a.html: #here: no such place"]
 
 
+def test_commands_are_shown_as_commands_and_programs_before_as_such(built: Path) -> None:
+    tutorial, before = (built / "tutorial.html").read_text(), (built / "migrating_tenacity.html").read_text()
+    # go: what Pygments takes for the output of a command, and shows in grey.
+    (install,) = re.findall(r'<div class="highlight-console[^"]*">(.*?rpcretry\[requests\].*?)</div>', tutorial, re.DOTALL)
+    assert 'class="go"' not in install
+    style = (built / "_static" / "pages.css").read_text()
+    assert 'href="_static/pages.css' in before
+    assert '<div class="before highlight-python' in before
+    assert ".before .highlight {" in style
+
+
 def test_the_front_page_says_in_three_sentences_whom_it_is_for(built: Path) -> None:
     (said,) = re.findall(r"^\*\*For whom\.\*\* (.*?)\n\n", (DOCS / "index.rst").read_text(), re.MULTILINE | re.DOTALL)
     assert len(re.findall(r"[.?!](?:\s|$)", said)) == 3
@@ -202,10 +213,17 @@ def test_the_races_on_the_page_about_jitter_are_as_it_says() -> None:
     text = (DOCS / "why_full_jitter.rst").read_text()
     rows = re.findall(r"   \* - ([a-z ]+)\n     - (\d+)\n     - ([\d.]+)\n", text)
     assert [kind for kind, *_ in rows] == list(contention.KINDS)
-    found = {kind: list(contention.means(kind))[-1] for kind in contention.KINDS}
+    means = {kind: list(contention.means(kind)) for kind in contention.KINDS}
+    found = {kind: runs[-1] for kind, runs in means.items()}
     assert {kind: (str(run.calls), f"{run.seconds:.1f}") for kind, run in found.items()} == {kind: (calls, seconds) for kind, calls, seconds in rows}
-    assert min(found, key=lambda kind: found[kind].calls) == "full"
-    assert min(found, key=lambda kind: found[kind].seconds) == "decorrelated"
+    for place, clients in enumerate(contention.CLIENTS):
+        runs = {kind: means[kind][place] for kind in means}
+        assert min(runs, key=lambda kind: runs[kind].calls) == ("full" if clients >= 60 else "decorrelated")
+        assert sorted(runs, key=lambda kind: runs[kind].seconds) == ["decorrelated", "full", "equal", "no jitter"]
+        assert max(runs, key=lambda kind: runs[kind].calls) == "no jitter"
+    # How much sooner the page says that it is.
+    sooner = {clients: 1 - means["decorrelated"][place].seconds / means["full"][place].seconds for place, clients in enumerate(contention.CLIENTS)}
+    assert (round(sooner[100], 2), round(sooner[40], 2)) == (0.14, pytest.approx(1 / 3, abs=0.02))
 
 
 def test_the_pictures_are_the_same_each_time(tmp_path: Path) -> None:

@@ -70,15 +70,24 @@ def find(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def is_there(name: str) -> bool:
+    """Whether a name of the reference exists; one that does not fails a test of its own, and not every other one."""
+    try:
+        find(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
 def test_no_name_is_documented_twice() -> None:
     assert len(DOCUMENTED) == len(set(DOCUMENTED))
-    classes = [found for found in map(find, DOCUMENTED) if isinstance(found, type)]
+    classes = [found for found in map(find, filter(is_there, DOCUMENTED)) if isinstance(found, type)]
     assert len(classes) == len(set(classes))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_name_is_in_the_reference(module: str) -> None:
-    documented = {name: find(name) for name in DOCUMENTED}
+    documented = {name: find(name) for name in DOCUMENTED if is_there(name)}
     missing = []
     for name in set(importlib.import_module(module).__all__) - NOT_FOR_USERS.get(module, set()):
         value = find(f"{module}.{name}")
@@ -110,6 +119,9 @@ def test_the_reference_has_public_names_only(name: str) -> None:
     assert attribute in importlib.import_module(module).__all__
 
 
-@pytest.mark.parametrize("name", [name for name in DOCUMENTED if inspect.isclass(find(name)) or inspect.isfunction(find(name))])
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_every_class_and_function_says_what_it_is(name: str) -> None:
-    assert (find(name).__doc__ or "").strip()
+    value = find(name)
+    # A constant has what its type says, which is about the type.
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert (value.__doc__ or "").strip()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import venv
@@ -19,6 +20,8 @@ from test_code_blocks import claims_of, is_as_claimed
 README = (ROOT / "README.rst").read_text()
 PROGRAMS = ("first-call", "typed-call", "custom-backoff")
 TEST = "test-with-rpc-mock"
+# What the README has one type: what is installed, and how the test is run.
+((INSTALL, RUN),) = re.findall(r"^   \.venv/bin/(pip install .+)\n   \.venv/bin/python (-m pytest \S+)$", README, re.MULTILINE)
 
 
 def named(name: str) -> str:
@@ -49,8 +52,9 @@ def check_programs(python: Path, folder: Path) -> None:
         assert len(printed) == len(claims)
         for line, claim in zip(printed, claims, strict=True):
             assert is_as_claimed(line, claim), f"{name} prints {line!r}, and the README says {claim!r}"
-    (folder / "test_copied.py").write_text(named(TEST))
-    assert "1 passed" in run([python, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", folder, "test_copied.py"], folder)
+    command = shlex.split(RUN)
+    (folder / command[-1]).write_text(named(TEST))
+    assert "1 passed" in run([python, *command, "-W", "error", "-p", "no:cacheprovider", "--rootdir", folder], folder)
 
 
 def test_each_of_them_runs_by_itself(tmp_path: Path) -> None:
@@ -63,7 +67,10 @@ def test_from_nothing_to_a_test_in_a_fresh_environment(tmp_path: Path) -> None:
     # Links, as `python -m venv` makes them: this Python may be one that finds its library beside itself only.
     venv.create(tmp_path / "env", with_pip=True, symlinks=os.name != "nt")
     python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run([python, "-m", "pip", "install", "--quiet", f"{ROOT}[all]", "pytest"], tmp_path, timeout=800)
+    # What the README says, and no more; the copy of the repository, in which one types it, is this one.
+    words = [word.replace(".[", f"{ROOT}[") if word.startswith(".[") else word for word in shlex.split(INSTALL)]
+    assert words[2:] != shlex.split(INSTALL)[2:]
+    run([python, "-m", *words, "--quiet"], tmp_path, timeout=800)
 
     where = run([python, "-c", "import rpcretry; print(rpcretry.__file__)"], tmp_path)
     assert where.startswith(str(tmp_path)), "that is no fresh environment"

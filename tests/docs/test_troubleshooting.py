@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rpcretry import Client, HTTPStatusError
+from rpcretry.testing import ScriptedBackend, http
+
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "troubleshooting.rst").read_text()
 ENTRY = re.compile(r"^([^\n]+)\n(~+)\n(.*?)(?=^[^\n]+\n[~-]{3,}\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -32,9 +35,9 @@ MESSAGES = [title.strip("`") for title, body in ENTRIES if title.startswith("``"
 
 
 def is_written(message: str) -> bool:
-    """Whether one text has all that is quoted between the dots, in this order."""
-    wanted = re.compile(".*".join(re.escape(part.strip()) for part in message.split("...")), re.DOTALL)
-    return any(wanted.search(text) for text in WRITTEN)
+    """Whether one text begins with what is quoted, and has a value in the place of each of the dots."""
+    wanted = re.compile(rf"[^{GAP}]*{GAP}.*".join(re.escape(part.strip()) for part in message.split("...")), re.DOTALL)
+    return any(wanted.match(text) for text in WRITTEN)
 
 
 def test_there_are_messages_and_behaviour() -> None:
@@ -50,6 +53,13 @@ def test_the_message_is_in_the_source(message: str) -> None:
 @pytest.mark.parametrize("message", ["no connection at all to ...", "... took too long for the answer of", "rpcretry: ... gave in"])
 def test_a_message_that_nobody_writes_is_found(message: str) -> None:
     assert not is_written(message)
+
+
+def test_a_status_without_json_rpc_reads_as_its_title_says() -> None:
+    # Its text is put together from parts that are all values, so the source does not show it.
+    assert "HTTP ...: ..." in MESSAGES
+    with pytest.raises(HTTPStatusError, match=r"^HTTP 404: <html>$"):
+        Client(ScriptedBackend([http(404, body=b"<html>")])).call("sum")
 
 
 def test_each_message_has_its_cause_and_its_fix() -> None:
