@@ -5,8 +5,9 @@ The names below are loaded when they are first used; importing the package impor
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._lazy import homes_of, lazily
 
 if TYPE_CHECKING:
     from ._unset import UNSET as UNSET
@@ -122,20 +123,9 @@ _MODULES = {
     "outcome": ("Outcome",),
     "retry": ("LAST_GOOD", "Backoff", "Classification", "Fallback", "Layer", "RetryStrategy"),
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_HOMES = homes_of(_MODULES)
 
 __all__ = sorted([*_HOMES, "__version__"])
 
-
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'rpcretry' has no attribute {name!r}") from None
-    value = getattr(import_module(f"rpcretry.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

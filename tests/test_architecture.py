@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom to the top; a part imports only from lower ranks, and from itself.
 RANKS = [
-    {"_unset", "_check"},
+    {"_unset", "_check", "_lazy"},
     {"errors", "messages", "outcome", "events", "metrics", "context", "codec", "_json", "_encoding", "_requests", "_unreadable", "transport"},
     {"retry"},
     {"layers"},

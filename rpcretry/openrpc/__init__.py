@@ -7,8 +7,9 @@ The module that it makes does not: its models and numbers are :class:`Model` and
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
 
 if TYPE_CHECKING:
     from ._base import Model as Model
@@ -20,15 +21,6 @@ _HOMES = {"DocumentError": "_document", "Model": "_base", "Number": "_base", "ge
 
 __all__ = ["DocumentError", "Model", "Number", "generate"]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a name when it is first used: whoever imports a generated module does not load the generator."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    # Whoever imports a generated module does not load the generator.
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

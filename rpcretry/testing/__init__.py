@@ -6,8 +6,9 @@ It needs no test framework. pytest finds the fixtures of :mod:`rpcretry.testing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import homes_of, lazily
 
 if TYPE_CHECKING:
     from ._attempts import max_attempts as max_attempts
@@ -42,20 +43,9 @@ _MODULES = {
     "server": ("RESET", "SILENCE", "Answer", "Handler", "LoopbackServer", "Received", "rpc"),
     "virtual": ("VirtualTime",),
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_HOMES = homes_of(_MODULES)
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'rpcretry.testing' has no attribute {name!r}") from None
-    value = getattr(import_module(f"rpcretry.testing.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -9,6 +9,7 @@ from typing import Any, assert_type
 import rpcretry
 import rpcretry.backends.aiohttp
 import rpcretry.backends.requests
+import rpcretry.testing
 from rpcretry.outcome import Attempt, Member, Outcome, Retry, Stop, Wait
 from rpcretry.retry import Backoff, ExponentialBackoff, FullJitter, Layer, RetryStrategy
 
@@ -76,6 +77,8 @@ def ready_made() -> None:
 
 def wrong(client: rpcretry.Client, request: rpcretry.Request) -> None:
     # Each of these is a mistake; that mypy says so is what is tested: an ignore that is not needed fails.
+    rpcretry.Clint  # type: ignore[attr-defined]
+    rpcretry.testing.RpcMok  # type: ignore[attr-defined]
     client.call()  # type: ignore[call-overload]
     client.call("m", _timeout="5")  # type: ignore[call-overload]
     client.call("m", _retry_strategy=ExponentialBackoff(3))  # type: ignore[call-overload]
