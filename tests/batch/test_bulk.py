@@ -416,7 +416,7 @@ def test_a_bar_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install rpcretry\[progress\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "rpcretry\[progress\]"'):
         BulkRig("sync").client.bulk([], progress=True)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(progress_module.as_reporter(True), progress_module.Line)

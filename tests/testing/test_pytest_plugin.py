@@ -453,7 +453,7 @@ def loaded(project: pytest.Pytester, *args: str) -> str:
 def test_a_run_that_does_not_use_it_imports_nothing(project: pytest.Pytester) -> None:
     project.makeconftest(REPORT)
     project.makepyfile("def test_nothing():\n    pass")
-    assert loaded(project) == "LOADED ['rpcretry', 'rpcretry.testing', 'rpcretry.testing.plugin']"
+    assert loaded(project) == "LOADED ['rpcretry', 'rpcretry._lazy', 'rpcretry.testing', 'rpcretry.testing.plugin']"
     assert loaded(project, "-p", "no:rpcretry") == "LOADED []"
 
 
