@@ -92,9 +92,11 @@ class Parking:
     def on_wake(self, callback: Callable[[], object]) -> None:
         """Have *callback* called when woken; at once if that has happened."""
         with self._lock:
+            # In this order: a signal handler that wakes it between the two finds the callback. Called twice it does no more.
+            self._callback = callback
             if not self.woken:
-                self._callback = callback
                 return
+            self._callback = None
         callback()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -143,6 +144,11 @@ def pause(call: Call, wait: Wait, host: Host) -> Any:
 
 def parked(seconds: float, parking: Parking) -> bool:
     """Wait that long, or until woken; returns whether it was the latter."""
-    woken = threading.Event()
-    parking.on_wake(woken.set)
-    return woken.wait(None if seconds == math.inf else min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+    # No Event: a signal handler that wakes it in the middle of its own wait would wait for the lock that this thread holds.
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    parking.on_wake(lambda: woken.put(None))
+    try:
+        woken.get(timeout=None if seconds == math.inf else min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+    except queue.Empty:
+        return False
+    return True

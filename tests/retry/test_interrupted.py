@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
 import pytest
 from support import Rig, both_drivers
 
+import rpcretry.drivers._sync as driver
 from rpcretry import LAST_GOOD, AsyncClient, Client, ConcurrencyLimit, Fallback, RetryStrategy, current_attempt
 from rpcretry.errors import ClientClosedError, ResultValidationError
 from rpcretry.functions import retry
-from rpcretry.outcome import Outcome
+from rpcretry.outcome import Outcome, Parking
 from rpcretry.retry import Layer, PeriodicBackoff
 from rpcretry.testing import AsyncScriptedBackend, ScriptedBackend, result
 
@@ -165,3 +167,57 @@ def test_a_call_in_the_place_of_the_function_is_refused_and_closed() -> None:
 
     with pytest.raises(TypeError, match="give the function itself, and its arguments after it"):
         Retrying().execute(fetch())  # type: ignore[arg-type]
+
+
+def test_a_parked_call_can_be_woken_by_a_signal_handler_at_any_line_of_its_wait() -> None:
+    # A handler that makes a call of its own frees a place, and so wakes the very wait in whose middle it runs.
+    for place in range(60):
+        parking, ended = Parking(), threading.Event()
+        left = place
+
+        def trace(frame: Any, event: str, arg: Any, parking: Parking = parking) -> Any:
+            nonlocal left
+            if event == "line" and frame.f_code.co_filename in (threading.__file__, driver.__file__):
+                left -= 1
+                if left == -1:
+                    parking.wake()
+            return trace
+
+        def wait(parking: Parking = parking, ended: threading.Event = ended, trace: Any = trace) -> None:
+            sys.settrace(trace)
+            try:
+                driver.parked(0.02, parking)
+            finally:
+                sys.settrace(None)
+                ended.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        assert ended.wait(5), place
+        if left >= 0:
+            break
+    else:
+        pytest.fail("the wait has more lines than this test goes through")
+
+
+def test_a_wake_at_any_line_of_parking_is_not_lost() -> None:
+    for place in range(20):
+        parking, calls, left = Parking(), [], place
+
+        def trace(frame: Any, event: str, arg: Any, parking: Parking = parking) -> Any:
+            nonlocal left
+            if event == "line":
+                left -= 1
+                if left == -1:
+                    parking.wake()
+            return trace
+
+        sys.settrace(trace)
+        try:
+            parking.on_wake(lambda calls=calls: calls.append("woken"))  # type: ignore[misc]
+        finally:
+            sys.settrace(None)
+        if left >= 0:
+            break
+        assert calls, place
+    else:
+        pytest.fail("on_wake has more lines than this test goes through")
