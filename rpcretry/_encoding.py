@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Sequence
+
+from pydantic_core import to_json
 
 from ._json import Codec, JsonCodec
 from ._requests import Requests
@@ -18,6 +21,9 @@ TOGETHER = 256
 
 STRUCTURED = frozenset({list, tuple, dict})
 
+# Python refuses to write ints of thousands of digits.
+HUGE = 1 << 64
+
 
 def encode_request(codec: Codec, request: Request) -> bytes:
     """The request as a JSON object.
@@ -25,17 +31,30 @@ def encode_request(codec: Codec, request: Request) -> bytes:
     :raises TypeError: where the params hold something that JSON has no place for.
     :raises ValueError: where they hold NaN, infinity, or themselves.
     """
+    params, id = request._params, request._id
     try:
+        # Nearly all calls, at two thirds of the cost. Written once only: a generator in the params would be empty the second time.
+        if type(id) is int and -HUGE < id < HUGE and type(params) in STRUCTURED and type(codec) is JsonCodec and (frame := _frame(request._method)):
+            return frame % (codec.dumps(params), id)
         body = codec.dumps(_document(request))
     except (TypeError, ValueError) as problem:
         kind = TypeError if isinstance(problem, TypeError) else ValueError
         raise kind(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
     if type(body) is not bytes:
         raise TypeError(f"codec.dumps must return bytes, got {type(body).__name__}; write .encode()")
-    params = request._params
     if params is not UNSET and type(params) not in STRUCTURED:
         _check_structured(codec, request, body)
     return body
+
+
+@functools.lru_cache(1_024)
+def _frame(method: str) -> bytes:
+    """What stands around the params and the id, as a format of bytes; empty where that takes a slower writer."""
+    try:
+        name = to_json(method)
+    except ValueError:
+        return b""
+    return b'{"jsonrpc":"2.0","method":%b,"params":%%b,"id":%%d}' % name.replace(b"%", b"%%")
 
 
 def _document(request: Request) -> dict[str, object]:
