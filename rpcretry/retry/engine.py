@@ -332,8 +332,8 @@ class Engine(Subject):
             verdict, outcome = member.verdict, member.outcome
             if verdict is not OK and isinstance(verdict, Stop) and outcome is not None:
                 outcome.error = give_up(self.operation, policy.strategy, member, outcome.error, verdict.reason, now - self.started)
-                error = error or outcome.error
-                reason = verdict.reason
+                if error is None:
+                    error, reason = outcome.error, verdict.reason
         if error is not None and (policy.sinks or self.number > 1):
             publish(self.told, CallFailed(*self._so_far(now), reason, error))
         elif error is None and (policy.successes_heard or self.number > 1):

@@ -36,7 +36,9 @@ class Jitter(abc.ABC):
     """
 
     def __init__(self, *, random: Callable[[], float] = uniform) -> None:
-        callable_with("random", random, 0, "pass random.Random(seed).random")
+        # Looking at a signature costs more than all else that the first failure of a call does.
+        if random is not uniform:
+            callable_with("random", random, 0, "pass random.Random(seed).random")
         self.random = random
 
     @abc.abstractmethod

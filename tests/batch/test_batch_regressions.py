@@ -28,8 +28,9 @@ from rpcretry import (
     RetryExhaustedError,
     RetryStrategy,
 )
-from rpcretry.retry import PeriodicBackoff
-from rpcretry.testing import http, result
+from rpcretry.events import CallFailed
+from rpcretry.retry import ImmediateBackoff, PeriodicBackoff
+from rpcretry.testing import ScriptedBackend, http, result
 from rpcretry.transport import Exchange, Reply
 from tests.batch.batch_rig import batched, opened
 from tests.support import Rig, Slow, both_drivers, fresh
@@ -267,3 +268,24 @@ def test_a_handle_does_not_keep_the_body_of_all(driver: str) -> None:
         rig = Rig(driver, large, **options)  # type: ignore[arg-type]
         batch, _ = batched(rig, four)
         assert not any(outcome._reply.body for outcome, _ in batch._all())
+
+
+def test_the_reason_that_is_told_of_a_batch_is_that_of_the_error_that_is_told() -> None:
+    codes = {1: 2002, 2: 2001}
+
+    def refuses(exchange: Exchange) -> Reply:
+        return Reply(json.dumps([{"jsonrpc": "2.0", "id": id, "error": {"code": codes[id], "message": "no"}} for id in exchange.ids]).encode())
+
+    told: list[CallFailed] = []
+
+    class Sink:
+        wants = (CallFailed,)
+
+        def __call__(self, event: CallFailed) -> None:
+            told.append(event)
+
+    strategy = rpcretry.RetryStrategy(codes={2001}, backoff=ImmediateBackoff(attempts=1))
+    with rpcretry.Client(ScriptedBackend([refuses] * 2), retry_strategy=strategy, on_event=Sink()).batch() as batch:
+        batch.call("a"), batch.call("b")
+    # Not "attempts", which is why the other one was given up: 2002 is no code to retry.
+    assert [(event.error.code, event.reason) for event in told] == [(2002, "error")]

@@ -115,3 +115,10 @@ def test_bad_parameters_of_a_jitter_are_named(make: object, error: type[Exceptio
 def test_a_jitter_without_its_method_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="__call__"):
         Jitter()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("value", [True, 0.5])
+def test_the_source_that_is_ours_is_not_looked_at_for_each_call(value: bool | float, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A signature is dear, and jitter=True makes its Jitter at the first failure of each call.
+    monkeypatch.setattr("rpcretry.retry.jitter.callable_with", lambda *_: pytest.fail("looked at a signature"))
+    assert as_jitter(value) is not None
