@@ -389,12 +389,12 @@ class Engine(Subject):
     def _announce(self, again: list[Member], now: float) -> None:
         first = min(again, key=BY_DUE)
         reason, error = first.verdict.reason if first.verdict else "retry", first.outcome.error if first.outcome else None
-        publish(self.told, RetryScheduled(*self._so_far(now), first.due - now, reason, error, len(again)))
+        publish(self.told, RetryScheduled(*self._so_far(now, 1), first.due - now, reason, error, len(again)))
 
-    def _so_far(self, now: float) -> tuple[str, int, int | None, float]:
-        return self.operation, self.number, self._max_attempts(self.number), now - self.started
+    def _so_far(self, now: float, more: int = 0) -> tuple[str, int, int | None, float]:
+        return self.operation, self.number, self._max_attempts(self.number + more), now - self.started
 
     def _max_attempts(self, number: int) -> int | None:
         limit = self.policy.max_attempts
-        # Members of a batch that a hint holds apart make more exchanges than any of them has tries.
+        # The halves of a batch, and members that a hint holds apart, make more exchanges than any of them has tries.
         return None if limit is None or number > limit else limit

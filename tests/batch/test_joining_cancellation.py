@@ -50,7 +50,7 @@ def test_one_that_leaves_before_sending_is_not_sent(chosen: int) -> None:
 @pytest.mark.parametrize("chosen", [0, 1, 2])
 def test_one_that_leaves_while_they_wait_for_more(chosen: int) -> None:
     server = Server()
-    client = client_of(server, Joining(max_delay=0.01))
+    client = client_of(server, Joining(max_delay=0.05))
 
     async def act() -> None:
         tasks = [asyncio.ensure_future(client.call("m", index)) for index in range(3)]
@@ -66,7 +66,7 @@ def test_one_that_leaves_while_they_wait_for_more(chosen: int) -> None:
 
 def test_the_last_one_that_stays_goes_alone() -> None:
     server = Server()
-    client = client_of(server, Joining(max_delay=0.01))
+    client = client_of(server, Joining(max_delay=0.05))
 
     async def act() -> None:
         tasks = [asyncio.ensure_future(client.call("m", index)) for index in range(3)]
