@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import encodings
+import encodings.aliases
 import enum
 import json
 import math
@@ -143,10 +145,27 @@ _STRICT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SLOW = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_jsonable)
 
 
+# What IANA or a vendor registered. Of what else Python can decode, punycode takes time in the square of the length (5 s for 250 kB),
+# and unicode_escape warns; and a name that it does not know stays in its tables for good.
+CHARSETS = frozenset({*encodings.aliases.aliases, *encodings.aliases.aliases.values(), "cp720", "cp737", "cp874", "koi8_t", "koi8_u", "utf_8_sig"})
+
+
+def decoded(body: bytes, charset: str) -> str:
+    """*body* in a charset that a server names.
+
+    :raises ValueError: where the charset is not known, or *body* is not written in it.
+    """
+    try:
+        if encodings.normalize_encoding(charset).lower() in CHARSETS:
+            return body.decode(charset)
+    except LookupError:
+        # Those that turn bytes into bytes.
+        pass
+    raise ValueError("in an unknown charset")
+
+
 def _loads_slowly(body: bytes, charset: str | None) -> object:
     try:
-        return json.loads(body if charset is None else body.decode(charset))
+        return json.loads(body if charset is None else decoded(body, charset))
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except LookupError:
-        raise ValueError("in an unknown charset") from None

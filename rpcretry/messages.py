@@ -30,10 +30,22 @@ def fresh(error: ErrorT) -> ErrorT:
     return twin
 
 
+# The default of sys.set_int_max_str_digits.
+UNREADABLE = 10**4_300
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{type(value).__name__} {value!r:.40}"
+    except Exception:
+        # Python shows no int of thousands of digits.
+        return f"{type(value).__name__} ..."
+
+
 def check_method(method: object) -> None:
     """Refuse a method name that is no non-empty string."""
     if not isinstance(method, str):
-        raise TypeError(f"method must be a str, got {type(method).__name__} {method!r}")
+        raise TypeError(f"method must be a str, got {_shown(method)}")
     if not method:
         raise ValueError("method must not be empty")
 
@@ -58,8 +70,8 @@ class Request:
                 params = UNSET
             elif isinstance(params, (str, bytes, bytearray, int, float)):
                 raise TypeError(
-                    f"params must be a list, tuple, dict, dataclass or model, got {type(params).__name__} {params!r:.40}; "
-                    f"write params=[{params!r:.40}] to send it as the one param"
+                    f"params must be a list, tuple, dict, dataclass or model, got {_shown(params)}; "
+                    f"write params=[{_shown(params).partition(' ')[2]}] to send it as the one param"
                 )
             elif isinstance(params, Mapping):
                 for name in params:
@@ -114,11 +126,16 @@ def check_id(id: object) -> RequestId:
     """Refuse an id that is neither int nor str: servers turn the others into something else.
 
     :returns: the plain int or str that a member of an IntEnum or StrEnum is on the wire.
+    :raises ValueError: for an int whose answer could not be read.
     """
-    if type(id) is int or type(id) is str:
+    if type(id) is str:
+        return id
+    if isinstance(id, int) and not -UNREADABLE < id < UNREADABLE:
+        raise ValueError("id must be an int of at most 4,300 digits: Python reads no longer one back; use str")
+    if type(id) is int:
         return id
     if isinstance(id, bool) or not isinstance(id, (int, str)):
-        raise TypeError(f"id must be an int or a str, got {type(id).__name__} {id!r:.40}; use str(...) for a UUID, and id=None for a notification")
+        raise TypeError(f"id must be an int or a str, got {_shown(id)}; use str(...) for a UUID, and id=None for a notification")
     return int.__int__(id) if isinstance(id, int) else str.__str__(id)
 
 

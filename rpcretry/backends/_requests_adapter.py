@@ -19,6 +19,8 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from ._target import IDLE_LIMIT
+
 __all__ = ["LimitedAdapter", "Progress", "current"]
 
 # Headers and a body up to this many bytes leave in one packet, where urllib3 would send two.
@@ -98,12 +100,21 @@ class _Response(http.client.HTTPResponse):
         self._reader = _Rearmed(self.fp.detach(), sock)
         self.fp = io.BufferedReader(self._reader)
 
+    def _read_status(self) -> tuple[str, int, str]:
+        # typeshed leaves it out.
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        # http.client skips 100 alone, and takes 102 and 103 for the answer, which is then left on the connection.
+        return version, http.client.CONTINUE if 101 < status < 200 else status, reason
+
     def begin(self) -> None:
         super().begin()
         if self._reader.ended:
             # http.client takes headers that are cut for all that there are, and the body for empty.
             self.close()
             raise http.client.RemoteDisconnected("the connection was closed within the headers")
+        # For headers that are malformed urllib3 would log a warning with the whole URL, where keys live.
+        self.msg.defects.clear()
+        self.msg.set_payload("")
 
 
 if TYPE_CHECKING:
@@ -116,6 +127,7 @@ class _Limited(_Base):
     response_class = _Response
     _joins = False
     _head: bytes | None = None
+    idle_since = math.inf
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         self._joins = isinstance(body, bytes) and 0 < len(body) <= JOINED
@@ -171,11 +183,33 @@ class _LimitedHTTPS(_Limited, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
+if TYPE_CHECKING:
+    _BasePool = HTTPConnectionPool
+else:
+    _BasePool = object
+
+
+class _Fresh(_BasePool):
+    """Gives out no connection that was idle for long."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        if connection.idle_since + IDLE_LIMIT < time.monotonic():
+            # It connects again when it is used.
+            connection.close()
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _Pool(_Fresh, HTTPConnectionPool):
     ConnectionCls = _LimitedHTTP
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecurePool(_Fresh, HTTPSConnectionPool):
     ConnectionCls = _LimitedHTTPS
 
 

@@ -23,6 +23,9 @@ from ..transport import Headers
 __all__ = ["MAX_RESPONSE_SIZE", "Target"]
 
 MAX_RESPONSE_SIZE = 64 * 1024 * 1024
+# Seconds after which an idle connection of our own sessions is not used again. Servers close theirs after 5 (uvicorn, Node.js, Apache)
+# without saying so, and a call that crosses that on its way is lost: nobody knows whether it was executed.
+IDLE_LIMIT = 4.0
 CONNECT_TIMEOUT = 5.0
 CONTENT_TYPE = "application/json"
 

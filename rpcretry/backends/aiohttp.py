@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -37,12 +38,19 @@ from ..errors import (
     TransportError,
 )
 from ..transport import STAND_INS, Exchange, Headers, Reply, StandIn
+from ._aiohttp_connections import Connector
 from ._target import CONNECT_TIMEOUT, CONTENT_TYPE, MAX_RESPONSE_SIZE, Target, as_flag, as_pair, as_size, redact, too_large
 
 __all__ = ["AiohttpBackend", "Client"]
 
 
 CLOSED = "this client was closed; make another, or close it after the last call"
+
+# Seconds without an exchange after which the loop may have stood still: held up by something else, or not run at all between
+# two asyncio.Runner.run(). aiohttp then does not know yet that the server has closed an idle connection, and would send on it.
+QUIET = 0.1
+# Turns of the loop until it does: two of them without TLS, three with it, and one to spare.
+TURNS = 4
 
 
 class _Body(Payload):
@@ -125,6 +133,8 @@ class AiohttpBackend:
         self._session = session
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        # When the loop was last known to have read what came over the connections.
+        self._polled = math.inf
         self._limit = limit
         self._ssl = _as_ssl(ssl)
         self._timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=seconds("connect_timeout", connect_timeout))
@@ -161,7 +171,13 @@ class AiohttpBackend:
         loop = asyncio.get_running_loop()
         if self._loop is not loop or session is None:
             session = self._open(loop)
-        left = exchange.ends_by - time.monotonic()
+        now = time.monotonic()
+        if now - self._polled > QUIET:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            now = time.monotonic()
+        self._polled = now
+        left = exchange.ends_by - now
         if left <= 0:
             raise RequestTimeoutError("no time was left for the attempt", delivery=Delivery.NOT_SENT)
         body = _Body(exchange.body)
@@ -220,7 +236,7 @@ class AiohttpBackend:
         if self._closed:
             raise ClientClosedError(CLOSED)
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._limit)
+            connector = Connector(limit=self._limit)
             # Cookies of hosts without a name, too: requests keeps them, and so do the two backends alike.
             jar = aiohttp.CookieJar(unsafe=True)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, timeout=self._timeout, headers=self._fields)
@@ -288,18 +304,28 @@ class AiohttpBackend:
 
 
 def _hide(problem: aiohttp.ClientResponseError) -> None:
-    """Take the URL and the headers out of what str() and repr() show."""
+    """Take the URL, the headers and what was quoted of the answer out of what str() and repr() show."""
     info = problem.request_info
     origin = info.real_url.origin()
     problem.request_info = aiohttp.RequestInfo(origin, info.method, CIMultiDictProxy(CIMultiDict()), origin)
     problem.headers = None
+    error: BaseException | None = problem
+    while isinstance(error, (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError)):
+        error.message = _unquoted(error.message)
+        if isinstance(error, aiohttp.http_exceptions.HttpProcessingError):
+            error.args = ()
+        error = error.__cause__
 
 
 def _words(problem: Exception) -> str:
     inner = getattr(problem, "os_error", None) or getattr(problem, "certificate_error", None) or problem
     text = getattr(inner, "strerror", None) or getattr(inner, "message", None)
-    # What follows the first line is an excerpt of what the server sent.
-    return text.splitlines()[0].rstrip(" :") if isinstance(text, str) and text.strip() else type(problem).__name__
+    return _unquoted(text) if isinstance(text, str) and text.strip() else type(problem).__name__
+
+
+def _unquoted(text: str) -> str:
+    """The first line as far as nothing of what the server sent is quoted, such as the value of a cookie; the lines after it are an excerpt."""
+    return re.split(r" (?:bytearray\()?b['\"]", text.strip().partition("\n")[0])[0].rstrip(" :")
 
 
 def _as_ssl(value: object) -> bool | ssl.SSLContext:

@@ -199,7 +199,9 @@ class RequestsBackend:
     def _read(self, response: requests.Response, ends_by: float) -> bytes:
         most = self.max_response_size
         declared = response.headers.get("Content-Length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > most:
+        # Python makes no int of thousands of digits.
+        digits = declared.lstrip("0")
+        if declared.isascii() and declared.isdigit() and (len(digits) > 20 or int(digits or "0") > most):
             raise too_large(most, response.status_code, response.headers)
         chunks: list[bytes] = []
         size = 0
@@ -225,8 +227,16 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
         # A hook has read the body, or an adapter brought something else.
         yield from response.iter_content(CHUNK)
         return
-    while chunk := raw.read(CHUNK, decode_content=True):
+    while chunk := _next(raw):
         yield chunk
+
+
+def _next(raw: urllib3.BaseHTTPResponse) -> bytes:
+    try:
+        return raw.read(CHUNK, decode_content=True)
+    except ValueError as problem:
+        # http.client sets out to read a chunk of a negative size.
+        raise urllib3.exceptions.ProtocolError("the body cannot be read", problem) from problem
 
 
 def _keep(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from .._json import decoded
+
 __all__ = ["ExactCodec", "Written", "read", "read_all", "write"]
 
 # Python refuses to make ints of more digits than 4300, or of as many as the environment says; its least is 640.
@@ -147,7 +149,7 @@ class ExactCodec:
         return write(value).encode()
 
     def loads(self, body: bytes, charset: str | None, /) -> object:
-        text = body.decode(charset) if charset is not None else body.decode(json.detect_encoding(body), "surrogatepass")
+        text = decoded(body, charset) if charset is not None else body.decode(json.detect_encoding(body), "surrogatepass")
         self.last = document = read(text)
         for answer in document if isinstance(document, list) else [document]:
             if isinstance(answer, dict) and type(answer.get("id")) in (int, str):

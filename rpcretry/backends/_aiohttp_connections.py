@@ -1,0 +1,54 @@
+"""Connections of aiohttp that do not take one answer for another, and do not wait for one that cannot come."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+
+from ._target import IDLE_LIMIT
+
+__all__ = ["Connector"]
+
+
+class _Protocol(ResponseHandler):
+    """Tells whoever reads a body that its connection has ended.
+
+    aiohttp closes the connection when it meets a chunk that is none. Unless that came with the headers in one read, nobody tells the reader
+    of the body, who waits until the time limit.
+    """
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        payload = self._payload
+        super().connection_lost(exc)
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
+
+
+def _made(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Protocol(loop)
+
+
+class Connector(aiohttp.TCPConnector):
+    """Passes over connections on which something has come that nobody asked for.
+
+    aiohttp asks whether a connection is still good when an answer ends, and not again when it takes the connection from its pool (its
+    issue 13656). Behind an answer of more than one read, a second one comes too late for that, and would be the answer to whatever is
+    asked next.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(keepalive_timeout=IDLE_LIMIT, limit=limit)
+        self._factory = functools.partial(_made, loop=self._loop)
+
+    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or not protocol.should_close:
+                return connection
+            connection.close()

@@ -1,0 +1,3 @@
+"""How ``guided.py`` says that it has no atheris."""
+
+ABSENT = 69
