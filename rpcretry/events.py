@@ -239,7 +239,7 @@ class LoggingSink:
             # A RetryExhaustedError says the rest of this line itself.
             failure = event.error.last_exception if isinstance(event.error, RetryExhaustedError) else event.error
             # As text, so that a handler that keeps records keeps no failure and its frames.
-            text = repr(failure)
+            text = "no result was accepted" if failure is None else repr(failure)
             line = "%s: gave up after %d attempts in %.2f s (%s): %s"
             self.logger.error(line, event.operation, event.attempt, event.elapsed, event.reason, text, extra=_fields(event))
         elif isinstance(event, FallbackUsed):

@@ -240,7 +240,7 @@ class SingleCall(Call):
             return self._value
         (member,), self.members = self.members, ()
         outcome = member.outcome or Outcome()
-        if type(outcome) is Answer and not self._raw:
+        if type(outcome) is Answer and outcome.error is None and not self._raw:
             return self._value
         # The exception's traceback holds the driver's frame, which holds this call: it must let go of it.
         member.outcome = None

@@ -45,11 +45,12 @@ class RetryAfter(Layer):
     def hint(self, outcome: Outcome) -> float | None:
         """The seconds that the server asks for, or ``None``."""
         try:
-            header = Headers(outcome.headers).get("retry-after") if outcome.headers else None
+            header: object = Headers(outcome.headers).get("retry-after") if outcome.headers else None
         except Exception:
             # What a function returned or raised has headers of another kind.
             header = None
-        found = None if header is None else self._header(header)
+        # What a function raised may keep it as a number.
+        found = self._header(header) if isinstance(header, str) else _duration(header)
         if found is None and isinstance(outcome.error, JsonRpcError):
             found = _in_data(outcome.error.raw_data)
         return found
