@@ -20,7 +20,7 @@ RANKS = [
     {"_unset", "_check", "_lazy"},
     {"errors", "messages", "outcome", "events", "metrics", "context", "codec", "_json", "_encoding", "_requests", "_unreadable", "transport"},
     {"retry"},
-    {"layers"},
+    {"layers", "_specs"},
     {"drivers"},
     {"bulk"},
     {"functions", "client"},

@@ -2,8 +2,8 @@
 
 They are written to ``_generated`` beside ``conf.py``: the delays of each backoff, what each jitter makes of them, what
 jitter does for a crowd, when the recommended clients try, the transitions of the engine as its source has them, what
-breakers, budgets, limits and deadlines do in virtual time, which members of a batch go again, and which calls joining
-makes into one.
+breakers, budgets, limits and deadlines do in virtual time, which members of a batch go again, which calls joining
+makes into one, and what retry policies make of an outage.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from drawing import STYLE, plt, save
 from matplotlib.axes import Axes
+from picture_benchmarks import draw_benchmarks
 from picture_breaker import draw_breaker_states, draw_breaker_timeline
 from picture_budget import draw_budget
 from picture_contention import draw_contention, draw_herd
@@ -24,6 +25,7 @@ from picture_joining import draw_joining
 from picture_partial_retry import draw_partial_retry
 from picture_rate import draw_rate_limit
 from picture_recommended import draw_recommended
+from picture_storm import draw_storm
 from sphinx.application import Sphinx
 
 from rpcretry.retry import (
@@ -108,6 +110,8 @@ PICTURES = {
     "deadline.svg": draw_deadline,
     "partial_retry.svg": draw_partial_retry,
     "joining.svg": draw_joining,
+    "benchmarks.svg": draw_benchmarks,
+    "storm.svg": draw_storm,
 }
 
 

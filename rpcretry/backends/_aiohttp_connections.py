@@ -20,7 +20,11 @@ class _Protocol(ResponseHandler):
 
     aiohttp closes the connection when it meets a chunk that is none. Unless that came with the headers in one read, nobody tells the reader
     of the body, who waits until the time limit.
+
+    :ivar asked: whether it was ever given to somebody who asks.
     """
+
+    asked = False
 
     def connection_lost(self, exc: BaseException | None) -> None:
         payload = self._payload
@@ -39,6 +43,9 @@ class Connector(aiohttp.TCPConnector):
     aiohttp asks whether a connection is still good when an answer ends, and not again when it takes the connection from its pool (its
     issue 13656). Behind an answer of more than one read, a second one comes too late for that, and would be the answer to whatever is
     asked next.
+
+    Nor does it pass on a turn to connect that came to somebody who was cancelled at that moment: where ``limit`` is reached, the others
+    would wait for as long as nobody else comes.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -47,8 +54,21 @@ class Connector(aiohttp.TCPConnector):
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
         while True:
-            connection = await super().connect(req, traces, timeout)
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except asyncio.CancelledError:
+                self._release_waiter()
+                raise
             protocol = connection.protocol
+            asked = isinstance(protocol, _Protocol) and protocol.asked
             if protocol is None or not protocol.should_close:
+                if isinstance(protocol, _Protocol):
+                    protocol.asked = True
                 return connection
+            if connection.transport is not None:
+                # Over TLS a close waits for the server's.
+                connection.transport.abort()
             connection.close()
+            if not asked:
+                # A new one, and so would the next be.
+                raise aiohttp.ClientConnectorError(req.connection_key, OSError(0, "the server spoke, or hung up, before it was asked"))

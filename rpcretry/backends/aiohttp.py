@@ -13,6 +13,7 @@ from typing import Unpack
 try:
     import aiohttp
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
     from aiohttp.payload import Payload
     from multidict import CIMultiDict, CIMultiDictProxy
     from yarl import URL
@@ -208,9 +209,10 @@ class AiohttpBackend:
             redact(problem, self._secrets)
             body.give_up()
             raise self._timed_out(problem, body) from problem
-        except (aiohttp.ClientError, OSError) as problem:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as problem:
             redact(problem, self._secrets)
-            if isinstance(problem, aiohttp.ClientResponseError):
+            # aiohttp's parser in Python, where the one in C is missing, raises the second.
+            if isinstance(problem, (aiohttp.ClientResponseError, HttpProcessingError)):
                 _hide(problem)
             elif isinstance(problem, aiohttp.ClientPayloadError):
                 # The response keeps it, in a cycle of aiohttp's own, and its traceback would keep our callers' frames.
@@ -298,23 +300,29 @@ class AiohttpBackend:
             return InvalidTargetError(f"aiohttp refuses the URL, the proxy or a header for {host}: {type(problem).__name__}")
         if isinstance(problem, aiohttp.ClientPayloadError) and isinstance(problem.__cause__, aiohttp.http_exceptions.ContentEncodingError):
             return ProtocolError(f"the body that {host} sent cannot be decompressed")
-        if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, OSError)):
+        if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, HttpProcessingError, OSError)):
             return ConnectionLostError(f"the connection to {host} broke: {_words(problem)}")
         return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")
 
 
-def _hide(problem: aiohttp.ClientResponseError) -> None:
+def _hide(problem: aiohttp.ClientResponseError | HttpProcessingError) -> None:
     """Take the URL, the headers and what was quoted of the answer out of what str() and repr() show."""
-    info = problem.request_info
-    origin = info.real_url.origin()
-    problem.request_info = aiohttp.RequestInfo(origin, info.method, CIMultiDictProxy(CIMultiDict()), origin)
+    if isinstance(problem, aiohttp.ClientResponseError):
+        info = problem.request_info
+        origin = info.real_url.origin()
+        problem.request_info = aiohttp.RequestInfo(origin, info.method, CIMultiDictProxy(CIMultiDict()), origin)
     problem.headers = None
+    chain: list[aiohttp.ClientResponseError | HttpProcessingError] = []
     error: BaseException | None = problem
-    while isinstance(error, (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError)):
-        error.message = _unquoted(error.message)
-        if isinstance(error, aiohttp.http_exceptions.HttpProcessingError):
-            error.args = ()
+    while isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        chain.append(error)
         error = error.__cause__
+    # Of a chunk that is none the message may be nothing but what stood there.
+    of_chunk = any(isinstance(link, TransferEncodingError) for link in chain)
+    for link in chain:
+        link.message = "" if of_chunk else _unquoted(link.message)
+        if isinstance(link, HttpProcessingError):
+            link.args = ()
 
 
 def _words(problem: Exception) -> str:
@@ -325,7 +333,7 @@ def _words(problem: Exception) -> str:
 
 def _unquoted(text: str) -> str:
     """The first line as far as nothing of what the server sent is quoted, such as the value of a cookie; the lines after it are an excerpt."""
-    return re.split(r" (?:bytearray\()?b['\"]", text.strip().partition("\n")[0])[0].rstrip(" :")
+    return re.split(r" (?:bytearray\()?b?['\"]", text.strip().partition("\n")[0])[0].rstrip(" :")
 
 
 def _as_ssl(value: object) -> bool | ssl.SSLContext:

@@ -13,7 +13,7 @@ import typer
 from .. import __version__
 from . import UNUSABLE
 from ._ends import CommandError, ending
-from ._options import BearerEnv, CallCommand, Command, Group, HeaderEnv, Headers, Invocation, Library, Taken, taking
+from ._options import BearerEnv, CallCommand, Command, Group, HeaderEnv, Headers, Invocation, Library, Taken, seconds, taking
 
 __all__ = ["app"]
 
@@ -53,6 +53,7 @@ def root(
       rpcretry backoff exponential:base=0.1,attempts=5,jitter=full
       rpcretry demo                  watch calls survive a bad server
       rpcretry demo --seed 7         the same delays each time
+      rpcretry simulate outage.toml  policies in an outage
       rpcretry COMMAND --help        what a command takes
       rpcretry --install-completion  have the shell complete all that
     """
@@ -239,6 +240,60 @@ def openrpc(
                 header_env=header_env or (),
                 bearer_env=bearer_env,
                 timeout=timeout,
+            )
+        )
+
+
+@app.command(cls=Command, short_help="Compare retry policies in a simulated outage.")
+def simulate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The scenarios and the policies, in TOML.", show_default=False)],
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw them into a .png or .svg file, too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON in place of the tables.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the same JSON into a file.")] = None,
+    seed: Annotated[int, typer.Option(metavar="INT", help="Seed of all that is random.")] = 0,
+    scenario: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Run this scenario and no other; may be repeated.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Run this policy and no other; may be repeated.")] = None,
+    clients: Annotated[int | None, typer.Option(metavar="INT", min=1, help="So many clients, and a server to match.")] = None,
+    duration: Annotated[float | None, typer.Option(metavar="SECONDS", parser=seconds("--duration", "what the file says"), help="So many seconds.")] = None,
+) -> None:
+    """Run retry policies through an outage, in virtual time, and show what each makes of it.
+
+    FILE says who calls a server, what goes wrong with it, and which settings are compared. The calls go by the code that
+    retries real ones. It may also say what is expected, for use in CI. examples/outage.toml has all of it explained.
+
+    \b
+    Exit codes:
+      0    shown, and all is as the file expects
+      1    something is not as the file expects
+      2    wrong usage, a file that is not usable, or a library is not
+           installed
+      5    the table, the JSON or the picture could not be written
+      70   a mistake of rpcretry itself, with its traceback
+      130  interrupted; what was finished is shown
+      141  the reader of the output has left
+
+    \b
+    Examples:
+      rpcretry simulate outage.toml
+      rpcretry simulate outage.toml --plot storm.png -o storm.json
+      rpcretry simulate outage.toml --scenario outage --policy full
+      rpcretry simulate outage.toml --clients 100000
+      rpcretry simulate outage.toml --json | jq .expectations
+    """
+    with ending("the simulation"):
+        from .simulate import Asked, run
+
+        run(
+            Asked(
+                file,
+                seed=seed,
+                scenarios=scenario or (),
+                policies=policy or (),
+                clients=clients,
+                duration=duration,
+                plot=plot,
+                output=output,
+                as_json=as_json,
             )
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .._specs import SpecError, parse_backoff
 from ..retry.backoff import UNLIMITED, Backoff, DecorrelatedJitterBackoff
 from ..retry.jitter import Jitter
 from . import UNUSABLE
@@ -18,7 +19,6 @@ from ._ends import CommandError
 from ._exact import write
 from ._output import put
 from .attempts import DIM, GOOD, HEAD, PlainLines, make_lines
-from .specs import SpecError, parse_backoff
 
 __all__ = ["SAMPLES", "Spread", "Survey", "show", "survey"]
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .._specs import SpecError, parse_backoff, parse_causes
 from .._unset import UNSET
 from ..errors import (
     DeadlineExceeded,
@@ -28,7 +29,6 @@ from ._inputs import Secrets, basic_auth, headers_of, in_locale, params_of, para
 from ._options import Invocation
 from ._output import printable, put
 from .attempts import NOT_DECLARED, Watch, make_lines
-from .specs import SpecError, parse_backoff, parse_causes
 
 __all__ = ["exit_code", "explain", "run"]
 

@@ -69,7 +69,8 @@ class CircuitBreaker(Circuit, Layer):
     :param name: what it is called in errors and events.
     :param failure_threshold: failures in a row that open it.
     :param recovery_timeout: seconds that it stays open, or a :class:`~rpcretry.retry.Backoff`: its delays in turn for each
-        opening without a close in between, the last of them repeated.
+        opening without a close in between, the last of them repeated. In the simulation of the documentation 5 s cost an outage
+        a probe in 5 s, and gave the service back 9 to 18 s sooner than 30 s did.
     :param half_open_max_calls: the most probes that are out at once.
     :param success_threshold: successful probes that close it.
     :param failure_on: exception classes, one or any iterable: the failures, instead of the usual ones (those of requests and
@@ -93,7 +94,7 @@ class CircuitBreaker(Circuit, Layer):
         name: str = "default",
         *,
         failure_threshold: int = 5,
-        recovery_timeout: float | Backoff = 30.0,
+        recovery_timeout: float | Backoff = 5.0,
         half_open_max_calls: int = 3,
         success_threshold: int = 2,
         failure_on: FailureOn | None = None,

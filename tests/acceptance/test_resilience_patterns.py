@@ -1342,7 +1342,7 @@ def test_a_broken_listener_harms_nothing(world: World) -> None:
 
 
 def test_retry_around_a_protected_function(world: World) -> None:
-    breaker = CircuitBreaker(failure_threshold=2, clock=world.time.clock)
+    breaker = CircuitBreaker(failure_threshold=2, recovery_timeout=30, clock=world.time.clock)
     fetch, service = world.service(ConnectionError("down"))
     fetch = retry(on=Exception, max_attempts=9, base_delay=1.0, jitter=None, on_event=world.events.append, **world.timing)(breaker.protect(fetch))
     with pytest.raises(CircuitOpenError) as caught:
@@ -1358,7 +1358,7 @@ def test_retry_around_a_protected_function(world: World) -> None:
 
 
 def test_a_breaker_as_a_layer_of_a_function(world: World) -> None:
-    breaker = CircuitBreaker(failure_threshold=2, clock=world.time.clock)
+    breaker = CircuitBreaker(failure_threshold=2, recovery_timeout=30, clock=world.time.clock)
     fetch, service = world.service(ConnectionError("down"))
     fetch = retry(on=Exception, max_attempts=9, base_delay=1.0, jitter=None, layers=breaker, on_event=world.events.append, **world.timing)(fetch)
     with pytest.raises(CircuitOpenError) as caught:
@@ -1375,7 +1375,7 @@ def test_a_breaker_as_a_layer_of_a_function(world: World) -> None:
 
 
 def test_a_breaker_as_a_layer_of_a_client(world: World) -> None:
-    breaker = CircuitBreaker(failure_threshold=2, clock=world.time.clock)
+    breaker = CircuitBreaker(failure_threshold=2, recovery_timeout=30, clock=world.time.clock)
     strategy = RetryStrategy(exceptions={Exception}, backoff=PeriodicBackoff(attempts=9, interval=1.0))
     client = world.client(ConnectionLostError, ConnectionLostError, retry_strategy=strategy, layers=breaker)
     with pytest.raises(CircuitOpenError) as caught:
@@ -1384,7 +1384,7 @@ def test_a_breaker_as_a_layer_of_a_client(world: World) -> None:
 
 
 def test_a_breaker_around_the_retries_counts_whole_calls(world: World) -> None:
-    breaker = CircuitBreaker(failure_threshold=2, clock=world.time.clock)
+    breaker = CircuitBreaker(failure_threshold=2, recovery_timeout=30, clock=world.time.clock)
     fetch, service = world.service(ConnectionError("down"))
     fetch = breaker.protect(retry(max_attempts=3, base_delay=1.0, jitter=None, **world.timing)(fetch))
     for _ in range(2):

@@ -15,7 +15,7 @@ from cli_process import TOOK, environment, here
 
 import rpcretry.cli
 import rpcretry.retry
-from rpcretry.cli.specs import KINDS
+from rpcretry._specs import KINDS
 from rpcretry.testing import Answer, LoopbackServer, rpc
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "cli.rst").read_text()
@@ -145,5 +145,10 @@ def test_the_kinds_of_backoffs_are_those_of_the_program():
 
 def test_every_option_of_the_page_exists():
     options = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", PAGE)) - {"--force"}
-    known = set(re.findall(r"--[a-z][a-z-]+", "".join(here(*command, "--help").out for command in ((), ("call",), ("backoff",), ("demo",)))))
+    known = set(re.findall(r"--[a-z][a-z-]+", "".join(here(*command, "--help").out for command in ((), ("call",), ("backoff",), ("demo",), ("simulate",)))))
     assert options - known == set()
+
+
+def test_the_options_of_a_simulation_are_those_of_the_program():
+    documented = set(re.findall(r"(--[a-z]+)", " ".join(option for option, _ in rows("Option of ``simulate``"))))
+    assert documented == set(re.findall(r"^ +(?:-\w, )?(--[a-z]+)", here("simulate", "--help").out, re.MULTILINE)) - {"--help"}

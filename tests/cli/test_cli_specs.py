@@ -3,7 +3,7 @@
 import pytest
 
 import rpcretry.retry
-from rpcretry.cli.specs import ATTEMPTS, KINDS, Causes, SpecError, parse_backoff, parse_causes
+from rpcretry._specs import ATTEMPTS, KINDS, Causes, SpecError, parse_backoff, parse_causes
 from rpcretry.retry import (
     UNLIMITED,
     AdditiveJitter,

@@ -44,6 +44,8 @@ PICTURES = {
     "budget": ["budget.svg", "rate_limit.svg"],
     "deadlines": ["deadline.svg"],
     "batches": ["partial_retry.svg", "joining.svg"],
+    "benchmarks": ["benchmarks.svg"],
+    "simulation": ["storm.svg"],
 }
 
 

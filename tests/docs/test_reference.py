@@ -37,8 +37,10 @@ MODULES = (
     "rpcretry.outcome",
     "rpcretry.presets",
     "rpcretry.retry",
+    "rpcretry.simulation",
     "rpcretry.testing",
     "rpcretry.testing.contract",
+    "rpcretry.testing.faults",
     "rpcretry.testing.plugin",
     "rpcretry.transport",
 )

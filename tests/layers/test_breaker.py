@@ -72,7 +72,7 @@ def time() -> VirtualTime:
 
 
 def make(time: VirtualTime, **options: Any) -> CircuitBreaker:
-    return CircuitBreaker("api", clock=time.clock, **options)
+    return CircuitBreaker("api", clock=time.clock, **{"recovery_timeout": 30, **options})
 
 
 def attempt(*methods: str, ends_by: float = math.inf) -> Attempt:
@@ -105,7 +105,7 @@ def tripped(time: VirtualTime, **options: Any) -> CircuitBreaker:
 def rigged(driver: str, *script: Any, layers: Any = (), options: Any = None, **breaker: Any) -> tuple[Rig, CircuitBreaker]:
     """A client with a breaker that has its clock."""
     rigs: list[Rig] = []
-    made = CircuitBreaker("api", clock=lambda: rigs[0].time.now, **breaker)
+    made = CircuitBreaker("api", clock=lambda: rigs[0].time.now, **{"recovery_timeout": 30, **breaker})
     rigs.append(Rig(driver, *script, layers=[*layers, made], **(options or {})))
     return rigs[0], made
 
@@ -117,6 +117,12 @@ def counts(breaker: Circuit) -> tuple[int, int, int]:
 
 
 # --- states ---
+
+
+def test_without_a_word_it_stays_open_for_five_seconds(time: VirtualTime) -> None:
+    breaker = CircuitBreaker(clock=time.clock)
+    through(breaker, time, *[LOST] * 5)
+    assert (breaker.state, breaker.remaining) == (OPEN, 5.0)
 
 
 def test_it_starts_closed(time: VirtualTime) -> None:

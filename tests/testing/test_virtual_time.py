@@ -194,7 +194,9 @@ def test_all_threads(virtual_time: VirtualTime) -> None:
     for thread in threads:
         thread.join(5)
     assert not any(thread.is_alive() for thread in threads)
-    assert virtual_time.delays == [60.0] * 8
+    # One that had its turn after the minute of another was over need not wait for its own.
+    assert set(virtual_time.delays) == {60.0}
+    assert len(virtual_time.delays) <= 8
 
 
 # --- what time it is ---

@@ -123,7 +123,7 @@ class Calls:
                     value = await value
                 json.dumps(value)
                 answer = {"jsonrpc": "2.0", "id": request.get("id"), "result": value}
-            except Exception as problem:
+            except (Exception, SystemExit, KeyboardInterrupt) as problem:
                 code = getattr(problem, "code", None)
                 answer = _failed(request.get("id"), code if isinstance(code, int) else -32000, str(problem) or type(problem).__name__)
         return answer if "id" in request else UNSET, method is not None

@@ -110,7 +110,7 @@ class Connection:
         if arrival.headers.get("transfer-encoding", "").lower() == "chunked":
             return await self._chunks()
         declared = arrival.headers.get("content-length", "0")
-        if not (declared.isascii() and declared.isdigit()) or int(declared) > MOST_OF_BODY:
+        if not (declared.isascii() and declared.isdigit()) or len(declared) > 20 or int(declared) > MOST_OF_BODY:
             raise _Gone
         return await self._exactly(int(declared))
 
@@ -171,7 +171,7 @@ class Connection:
             if "read" in turn.stops:
                 return entry.ended(turn.stops["read"])
             return entry.ended(await self._answer(turn, entry, waiting))
-        except (_Gone, OSError, asyncio.CancelledError):
+        except BaseException:
             entry.lost()
             raise
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar, Final
 
 from ..._check import count, number
-from ._toxic import Ending, Seconds, Stage, Toxic, as_seconds, choice, drawn
+from ._toxic import Ending, Seconds, Stage, Toxic, as_seconds, choice, drawn, flag
 from ._turn import Dripping, Turn
 
 __all__ = ["Close", "CloseIdle", "CloseReused", "Drip", "Garbage", "Latency", "Refuse", "Reset", "Silence", "SlowAccept", "Truncate"]
@@ -149,6 +149,9 @@ class CloseReused(Toxic):
     reset: bool = False
     _stage: ClassVar[Stage] = Stage.READ
     _executed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        flag("reset", self.reset)
 
     def fits(self, turn: Turn) -> bool:
         return turn.arrival.place > 1

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from ..._check import count, text
 from ..._unset import UNSET
-from ._toxic import Stage, Toxic, choice
+from ._toxic import Stage, Toxic, choice, flag
 from ._turn import Turn, plain_answer
 
 __all__ = [
@@ -78,6 +78,7 @@ class RpcError(_OfAnswer):
         if isinstance(self.code, bool) or not isinstance(self.code, int):
             raise TypeError(f"code must be an int, got {type(self.code).__name__} {self.code!r:.60}")
         text("message", self.message)
+        flag("executed", self.executed)
 
     @property
     def executes(self) -> bool:
@@ -103,7 +104,7 @@ class OneError(_OfBatch):
     executed: bool = False
 
     def __post_init__(self) -> None:
-        RpcError(self.code, self.message)
+        RpcError(self.code, self.message, self.executed)
 
     @property
     def executes(self) -> bool:

@@ -112,8 +112,13 @@ class Engine:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, client, self.accepted)
-        toxics, source = self.chooser.for_connection(self.accepted)
-        turn = of_connection(self.log, toxics, source, self.url, self.accepted)
+        try:
+            toxics, source = self.chooser.for_connection(self.accepted)
+            turn = of_connection(self.log, toxics, source, self.url, self.accepted)
+        except Exception as problem:
+            self.problems.append(problem)
+            connection.close(reset=False)
+            return
         if turn.refuse_for is not None:
             connection.close(reset=True)
             self.refuse_for(turn.refuse_for)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
 from ..._check import count, number, text
-from ._toxic import Stage, Toxic, choice
+from ._toxic import Stage, Toxic, choice, flag
 from ._turn import Turn
 
 __all__ = ["BadChunks", "Chunked", "ContentLength", "Http10", "Interim", "InvalidHeader", "LongHeader", "NoLength", "Redirect", "RetryAfter", "Status"]
@@ -39,6 +39,8 @@ class Status(Toxic):
         choice("body", self.body, ("html", "text", "json", "empty", "answer"))
         if not isinstance(self.retry_after, (str, type(None))):
             number("retry_after", self.retry_after)
+        if self.executed is not None:
+            flag("executed", self.executed)
         if self.executed is False and self.body == "answer":
             raise ValueError("executed cannot be False with body='answer'; nothing would be there to answer with")
 
@@ -56,7 +58,7 @@ class Status(Toxic):
     def apply(self, turn: Turn) -> bool:
         turn.status = self.status
         if self.retry_after is not None:
-            turn.fields.append(("Retry-After", self.retry_after if isinstance(self.retry_after, str) else f"{self.retry_after:g}"))
+            turn.fields.append(("Retry-After", self.retry_after if isinstance(self.retry_after, str) else f"{self.retry_after:.15g}"))
         if self.body == "answer":
             return True
         kinds = {"html": "text/html; charset=utf-8", "json": "application/json"}
@@ -134,7 +136,8 @@ class Redirect(Toxic):
 
     def __post_init__(self) -> None:
         text("to", self.to)
-        if self.status not in (301, 302, 303, 307, 308):
+        flag("executed", self.executed)
+        if count("status", self.status) not in (301, 302, 303, 307, 308):
             raise ValueError(f"status must be 301, 302, 303, 307 or 308, got {self.status!r:.60}")
 
     @property
@@ -215,6 +218,7 @@ class Chunked(Toxic):
 
     def __post_init__(self) -> None:
         count("size", self.size, least=1)
+        flag("extension", self.extension)
 
     def apply(self, turn: Turn) -> bool:
         turn.framing, turn.chunk_size = "chunked", self.size
@@ -256,7 +260,7 @@ class Interim(Toxic):
     _harmless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.status not in (100, 102, 103):
+        if count("status", self.status) not in (100, 102, 103):
             raise ValueError(f"status must be 100, 102 or 103, got {self.status!r:.60}")
         count("times", self.times, least=1)
 

@@ -24,8 +24,8 @@ class LogEntry(NamedTuple):
     :ivar toxics: those that acted on it, in order.
     :ivar executed: whether a method was executed for it.
     :ivar status: the HTTP status that was sent, or ``None``.
-    :ivar ended: what became of the connection: ``kept``, ``closed``, ``reset``, ``silent``, ``lost`` where the client went first, or
-        ``under way``.
+    :ivar ended: what became of the connection: ``kept``, ``closed``, ``reset``, ``silent``, ``lost`` where the client went first or a
+        function of yours failed, or ``under way``.
     """
 
     number: int

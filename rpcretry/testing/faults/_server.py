@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,6 +16,7 @@ from ._calls import Calls
 from ._choice import Chooser, Faults
 from ._engine import Engine
 from ._log import Log, LogEntry
+from ._toxic import flag
 
 __all__ = ["FaultServer"]
 
@@ -55,8 +57,7 @@ class FaultServer:
             raise TypeError(f"seed must be an int, got {type(seed).__name__} {seed!r:.60}")
         if count("port", port) > 65_535:
             raise ValueError(f"port must be at most 65535, got {port}; 0 is for one that is free")
-        if not isinstance(dedupe, bool):
-            raise TypeError(f"dedupe must be True or False, got {type(dedupe).__name__} {dedupe!r:.60}")
+        flag("dedupe", dedupe)
         calls = Calls({} if methods is None else methods, dedupe=dedupe)
         log = Log(count("log_size", log_size, least=1))
         self._seed = seed
@@ -64,6 +65,8 @@ class FaultServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="rpcretry-faults", daemon=True)
         self._closed = False
+        # What is to be done in the loop is handed to it before its end is, or refused.
+        self._handing = threading.Lock()
         self._thread.start()
         try:
             self._do(self._engine.start())
@@ -152,17 +155,19 @@ class FaultServer:
         :raises RuntimeError: where a method has not returned within 2 seconds: its thread goes on; or where the function that chooses toxics
             has raised, which broke the connection of its request.
         """
-        if self._closed:
-            return
-        self._closed = True
         if threading.current_thread() is self._thread:
             raise RuntimeError("close() was called by a method of the server itself; call it from outside")
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        with self._handing:
+            # There is no thread in a process that was forked.
+            if self._closed or not self._thread.is_alive():
+                return
+            self._closed = True
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
             raise RuntimeError("the server could not be closed: one of its methods does not return; let it end, or write it as async def")
         for problem in self._engine.problems:
-            raise RuntimeError(f"the function that chooses toxics, or a toxic, has raised: {problem!r:.200}") from problem
+            raise RuntimeError(f"the function that chooses toxics, a toxic or a method has raised: {problem!r:.200}") from problem
 
     async def _end(self) -> None:
         try:
@@ -180,14 +185,19 @@ class FaultServer:
 
     def _do(self, what: Coroutine[Any, Any, T]) -> T | None:
         """Do it in the server's thread, and wait for it."""
-        if self._closed:
-            what.close()
-            raise RuntimeError("this server was closed; make another one")
         if threading.current_thread() is self._thread:
             # A method, or the function that chooses, which cannot wait for its own loop.
             self._engine.soon(what)
             return None
-        return asyncio.run_coroutine_threadsafe(what, self._loop).result()
+        with self._handing:
+            if self._closed or not self._thread.is_alive():
+                what.close()
+                raise RuntimeError("this server was closed, or this process was forked from its own; make another one")
+            future = asyncio.run_coroutine_threadsafe(what, self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise RuntimeError("this server was closed meanwhile; make another one") from None
 
     def __enter__(self) -> FaultServer:
         return self

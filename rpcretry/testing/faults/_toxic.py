@@ -106,6 +106,12 @@ def choice(name: str, value: object, known: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r:.60}{closest(value, known)}")
 
 
+def flag(name: str, value: object) -> None:
+    """Refuse what is neither ``True`` nor ``False``."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r:.60}")
+
+
 def as_seconds(name: str, value: object) -> None:
     """Refuse what is neither seconds, nor a range of them, nor a function that draws them."""
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""What ``--backoff`` and ``--on`` mean: text to backoffs, codes, statuses and exception classes."""
+"""Backoffs and causes in words, for the command line and for policy files: text to backoffs, codes, statuses and exception classes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from .. import errors
-from .._check import closest
-from ..retry.backoff import (
+from . import errors
+from ._check import closest
+from .retry.backoff import (
     UNLIMITED,
     Backoff,
     DecorrelatedJitterBackoff,
@@ -21,8 +21,8 @@ from ..retry.backoff import (
     LinearBackoff,
     PeriodicBackoff,
 )
-from ..retry.jitter import AdditiveJitter, EqualJitter, FullJitter, Jitter, ProportionalJitter, uniform
-from ..retry.strategy import refuse_never_retried
+from .retry.jitter import AdditiveJitter, EqualJitter, FullJitter, Jitter, ProportionalJitter, uniform
+from .retry.strategy import refuse_never_retried
 
 __all__ = ["ATTEMPTS", "KINDS", "Causes", "SpecError", "parse_backoff", "parse_causes"]
 
@@ -34,7 +34,7 @@ KINDS: Final[dict[str, type[Backoff]]] = {
     "decorrelated": DecorrelatedJitterBackoff,
     "immediate": ImmediateBackoff,
 }
-"""The backoffs by the names that they have on the command line."""
+"""The backoffs by the names that they have in words."""
 
 ATTEMPTS: Final = 3
 """The retries of a backoff that does not say how many, as those of the default strategy."""
