@@ -58,6 +58,10 @@ class Connector(aiohttp.TCPConnector):
                 connection = await super().connect(req, traces, timeout)
             except asyncio.CancelledError:
                 self._release_waiter()
+                task = asyncio.current_task()
+                if self.closed and task is not None and not task.cancelling():
+                    # aiohttp cancels what waits in a connector that closes, and a task that nobody cancelled would end as if somebody had.
+                    raise RuntimeError("Connector is closed") from None
                 raise
             protocol = connection.protocol
             asked = isinstance(protocol, _Protocol) and protocol.asked

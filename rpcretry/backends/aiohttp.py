@@ -217,6 +217,9 @@ class AiohttpBackend:
             elif isinstance(problem, aiohttp.ClientPayloadError):
                 # The response keeps it, in a cycle of aiohttp's own, and its traceback would keep our callers' frames.
                 problem.__traceback__ = None
+                if isinstance(problem.__cause__, HttpProcessingError):
+                    _hide(problem.__cause__)
+                    problem.args = (type(problem.__cause__).__name__,)
             raise self._translated(problem) from problem
         except RuntimeError as problem:
             if not session.closed:

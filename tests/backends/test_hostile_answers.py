@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
 import time
+import traceback
 from typing import Any
 
+import aiohttp
 import pytest
 from wire import Wire, both
 
-from rpcretry import ConnectionLostError, Delivery
+import rpcretry.backends.aiohttp
+from rpcretry import ClientClosedError, ConnectError, ConnectionLostError, Delivery
 from rpcretry.testing import Answer, LoopbackServer, Received
 from rpcretry.testing.contract import waits
 
@@ -51,6 +59,18 @@ def test_a_bad_chunk_that_comes_after_the_headers(kind: str, chunk: bytes) -> No
         with pytest.raises(ConnectionLostError):
             client.call("sum", 1, _timeout=4)
         assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02])
+def test_a_bad_chunk_where_aiohttp_was_built_without_c(delay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parser in Python raises an exception that is no aiohttp.ClientError, and quotes the chunk."""
+    monkeypatch.setattr(aiohttp.client_proto, "HttpResponseParser", aiohttp.http_parser.HttpResponseParserPy)
+    with LoopbackServer(lambda request: [CHUNKED, delay, b"secret\r\nhello\r\n"]) as server, Wire("aiohttp", server.url) as client:
+        with pytest.raises(ConnectionLostError) as caught:
+            client.call("sum", 1, _timeout=4)
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+        server.handler = right
+        assert client.call("sum", 1) == [1]
 
 
 @both
@@ -100,3 +120,91 @@ def test_a_second_answer_is_not_the_next_ones(kind: str, size: int) -> None:
         for number in range(6):
             text = chr(97 + number) * size
             assert client.call("echo", text) == [text]
+
+
+def speaks_first(listener: socket.socket, certificates: Any, accepted: list[int]) -> None:
+    """A TLS server whose answer leaves in one segment with the end of its handshake, before anybody has asked."""
+    # In TLS 1.2 the server has the last word of a handshake.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    certificates.authority.issue_cert("127.0.0.1").configure_cert(context)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        accepted.append(1)
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            read, written = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(read, written, server_side=True)
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(written.read())
+                    read.write(connection.recv(65_536))
+            answer = Answer({"jsonrpc": "2.0", "id": 1, "result": "nobody's"})
+            tls.write(answer.head() + answer.body)
+            connection.sendall(written.read())
+            while connection.recv(65_536):
+                pass
+
+
+def test_a_server_that_speaks_first_is_not_asked_again_and_again(tls: Any) -> None:
+    accepted: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speaks_first, args=(listener, tls, accepted))
+        thread.start()
+        try:
+            with Wire("aiohttp", f"https://127.0.0.1:{listener.getsockname()[1]}", **tls.trust("aiohttp")) as client:
+                with pytest.raises(ConnectError, match="before it was asked") as caught:
+                    client.call("sum", 1, _timeout=5)
+                assert caught.value.delivery is Delivery.NOT_SENT
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+    assert len(accepted) == 1
+
+
+def test_a_turn_that_came_to_a_cancelled_call_is_the_next_ones() -> None:
+    """aiohttp tells one who waits for a connection that he may go; where he is cancelled at that moment the others waited on."""
+
+    async def run(server: LoopbackServer) -> None:
+        async with rpcretry.backends.aiohttp.Client(server.url, limit=1) as client:
+            await client.call("warm", 0)
+            calls = [asyncio.ensure_future(client.call("sum", number, _timeout=1)) for number in range(3)]
+            connector: Any = client.backend._session.connector  # type: ignore[union-attr]
+            while sum(map(len, connector._waiters.values())) < 2:
+                await asyncio.sleep(0)
+            release = connector._release_waiter
+
+            def cancelling() -> None:
+                release()
+                calls[1].cancel()
+
+            connector._release_waiter = cancelling
+            first, second, third = await asyncio.gather(*calls, return_exceptions=True)
+            assert (first, type(second), third) == ([0], asyncio.CancelledError, [2])
+
+    with LoopbackServer(right) as server:
+        asyncio.run(run(server))
+    assert server.connections == 1
+
+
+def test_a_call_that_waits_for_a_connection_when_the_client_closes_is_not_cancelled() -> None:
+    """aiohttp cancels the future that it waits for: the task would end as if somebody had cancelled it."""
+
+    async def run(server: LoopbackServer) -> None:
+        client = rpcretry.backends.aiohttp.Client(server.url, limit=1)
+        calls = [asyncio.ensure_future(client.call("sum", number, _timeout=5)) for number in range(3)]
+        while not client.backend._session or sum(map(len, client.backend._session.connector._waiters.values())) < 2:  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+        calls[2].cancel()
+        await client.aclose()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(problem) for problem in found] == [ConnectionLostError, ClientClosedError, asyncio.CancelledError]
+
+    with LoopbackServer(lambda request: [0.05, right(request)]) as server:
+        asyncio.run(run(server))

@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import gc
 import json
+import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -29,6 +31,7 @@ from rpcretry.testing.faults import (
     BadChunks,
     Chunked,
     Close,
+    CloseReused,
     ContentLength,
     Drip,
     FaultServer,
@@ -38,6 +41,7 @@ from rpcretry.testing.faults import (
     InTurn,
     Latency,
     Mix,
+    OneError,
     Redirect,
     Refuse,
     Reset,
@@ -422,6 +426,67 @@ def test_a_function_that_fails_is_told_of_at_the_end() -> None:
     assert "LookupError" in failed.value.__notes__[0]
 
 
+def test_one_of_the_listener_that_fails_is_told_of_at_the_end() -> None:
+    server = FaultServer(METHODS, SlowAccept(lambda source: "soon"))
+    with CLIENT(server.url) as client, pytest.raises(rpcretry.ConnectionLostError):
+        client.call("add", 1, 2, _timeout=2)
+    with pytest.raises(RuntimeError, match="must be a number, got str 'soon'"):
+        server.close()
+
+
+def test_what_a_function_broke_is_lost_in_the_log() -> None:
+    server = FaultServer(METHODS, lambda request: 1 / 0)
+    with CLIENT(server.url) as client, pytest.raises(rpcretry.ConnectionLostError):
+        client.call("add", 1, 2)
+    assert [entry.ended for entry in server.log] == ["lost"]
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        server.close()
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_method_that_wants_to_end_the_process_ends_nothing(kind: type[BaseException]) -> None:
+    def leave() -> None:
+        raise kind("bye")
+
+    with FaultServer({"leave": leave, "add": add}) as server, CLIENT(server.url) as client:
+        with pytest.raises(rpcretry.ServerError, match="bye"):
+            client.call("leave")
+        server.faults = None
+        assert client.call("add", 1, 2) == 3
+
+
+def test_a_server_that_a_method_may_not_close_can_be_closed() -> None:
+    servers: list[FaultServer] = []
+    with FaultServer({"close": lambda: servers[0].close()}) as server, CLIENT(server.url) as client:
+        servers.append(server)
+        with pytest.raises(rpcretry.ServerError, match="call it from outside"):
+            client.call("close")
+    assert not server._thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_a_forked_process_it_says_so_and_does_not_wait() -> None:
+    with FaultServer(METHODS) as server, CLIENT(server.url) as client:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            code = 1
+            with contextlib.suppress(BaseException):
+                with pytest.raises(RuntimeError, match="forked"):
+                    server.faults = None
+                server.close()
+                code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.call("add", 1, 2) == 3
+
+
+def test_long_waits_are_written_as_digits() -> None:
+    for seconds, written in ((1_000_000, b"1000000"), (5.0, b"5"), (0.25, b"0.25")):
+        with FaultServer(METHODS, Status(429, retry_after=seconds)) as server:
+            assert b"Retry-After: %s\r\n" % written in said(server.port, posted(b"{}"))
+
+
 def test_a_taken_port_is_told_of() -> None:
     with FaultServer() as server, pytest.raises(OSError, match="in use"):
         FaultServer(port=server.port)
@@ -654,6 +719,14 @@ def test_a_toxic_of_ones_own() -> None:
         (lambda: Chunked(0), ValueError, "at least 1"),
         (lambda: BadChunks("x"), ValueError, "kind must be one of"),
         (lambda: Interim(200), ValueError, "100, 102 or 103"),
+        (lambda: Interim(103.0), TypeError, "status must be an int"),
+        (lambda: Redirect(status="302"), TypeError, "status must be an int"),
+        (lambda: Redirect(executed="no"), TypeError, "executed must be True or False"),
+        (lambda: Status(503, executed="no"), TypeError, "executed must be True or False"),
+        (lambda: RpcError(executed=0), TypeError, "executed must be True or False"),
+        (lambda: OneError(executed=0), TypeError, "executed must be True or False"),
+        (lambda: Chunked(extension="no"), TypeError, "extension must be True or False"),
+        (lambda: CloseReused(reset="no"), TypeError, "reset must be True or False"),
         (lambda: Huge(0), ValueError, "at least 1"),
         (lambda: RpcError("x"), TypeError, "code must be an int"),
         (lambda: WrongId("nul"), ValueError, "did you mean null"),
