@@ -12,7 +12,7 @@ import aiohttp
 import pjrpc.client
 import pjrpc.client.backend.aiohttp
 import pjrpc.client.retry
-from measuring import Rows, in_turns, on
+from measuring import Rows, Target, in_turns, on
 
 import rpcretry
 import rpcretry.backends.aiohttp
@@ -80,9 +80,9 @@ def theirs(size: int) -> Callable[[int], float]:
 def batches(rows: Rows, scale: float, rounds: int) -> None:
     """Seconds for each request of a batch."""
     count = int(10_000 * scale) // 100 * 100 or 100
-    rows.append(("g  batch of 100, per request, vs pjrpc", *in_turns(ours(100), theirs(100), count, rounds), 0.5))
+    rows.append(Target("g  batch of 100, per request, vs pjrpc", *in_turns(ours(100), theirs(100), count, rounds), 0.5))
     # As many requests in one batch, or in a thousand of them.
-    rows.append(("g  100,000 in one batch, vs in 1,000", *in_turns(ours(100_000), ours(100), 100_000, max(5, rounds // 4)), 1.3))
+    rows.append(Target("g  100,000 in one batch, vs in 1,000", *in_turns(ours(100_000), ours(100), 100_000, max(5, rounds // 4)), 1.3))
 
 
 def at_once(loop: asyncio.AbstractEventLoop, call: Callable[[], Awaitable[Any]], width: int) -> Callable[[int], float]:
@@ -113,10 +113,10 @@ def joined(rows: Rows, url: str, scale: float, rounds: int) -> None:
     count = int(2_000 * scale) // 1_000 * 1_000 or 1_000
     fewer = max(5, rounds // 3)
     many = at_once(loop, lambda: joining.proxy.sum(1, 2), 1_000)
-    rows.append(("h  1,000 at once, joined, vs pjrpc", *in_turns(many, at_once(loop, lambda: peer.proxy.sum(1, 2), 1_000), count, fewer), 1 / 8))
-    rows.append(("h  1,000 at once, joined, vs not joined", *in_turns(many, at_once(loop, lambda: plain.proxy.sum(1, 2), 1_000), count, fewer), 1 / 6))
+    rows.append(Target("h  1,000 at once, joined, vs pjrpc", *in_turns(many, at_once(loop, lambda: peer.proxy.sum(1, 2), 1_000), count, fewer), 1 / 8))
+    rows.append(Target("h  1,000 at once, joined, vs not joined", *in_turns(many, at_once(loop, lambda: plain.proxy.sum(1, 2), 1_000), count, fewer), 1 / 6))
     one, alone = on(loop, lambda: joining.proxy.sum(1, 2)), on(loop, lambda: plain.proxy.sum(1, 2))
-    rows.append(("h  one after the other, joined, vs not", *in_turns(one, alone, int(1_000 * scale), rounds), 1.1))
+    rows.append(Target("h  one after the other, joined, vs not", *in_turns(one, alone, int(1_000 * scale), rounds), 1.1))
     for client in (joining, plain):
         loop.run_until_complete(client.aclose())
     loop.run_until_complete(session.close())

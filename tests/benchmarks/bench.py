@@ -6,229 +6,204 @@ Machines are noisy, so nothing here asserts a time: the table names the target b
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import gc
+import datetime
+import importlib.metadata
+import importlib.util
 import json
-import statistics
-import subprocess
+import math
+import os
+import platform
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import backoff
-import opnieuw
-import pjrpc.client
-import pjrpc.client.retry
-import requests
-import stamina
-import tenacity
-from batches import batches, joined
-from measuring import Rows, in_turns, looped, on
+from bench_catalog import INSTALL, LETTERS, NEEDED, NEEDED_ALONE, PROFILE, RECOVERY, SCENARIOS, VERSIONS
+from bench_report import WHOLE, read, terminal, write
 
-import rpcretry
-import rpcretry.backends.aiohttp
-import rpcretry.backends.requests
-import rpcretry.functions
-from rpcretry.retry import ExponentialBackoff, RetryStrategy
-from rpcretry.transport import Exchange, Reply
-
-STRATEGY = RetryStrategy(backoff=ExponentialBackoff(attempts=3), codes={2001}, exceptions={TimeoutError})
-PEER_STRATEGY = pjrpc.client.retry.RetryStrategy(backoff=pjrpc.client.retry.ExponentialBackoff(attempts=3), codes={2001}, exceptions={TimeoutError})
-ANSWER = b'{"jsonrpc":"2.0","id":1,"result":3}'
+# What --only takes besides letters, in the order in which it is measured.
+NAMES = (*SCENARIOS, RECOVERY, PROFILE)
 
 
-class Null:
-    def exchange(self, exchange: Exchange) -> Reply:
-        return Reply(b'{"jsonrpc":"2.0","id":%d,"result":3}' % exchange.ids[0])
+def chosen(text: str | None, alone: bool) -> tuple[str, list[str]]:
+    """The letters and the names in an ``--only``.
 
-    def close(self) -> None:
-        pass
-
-
-class AsyncNull:
-    async def exchange(self, exchange: Exchange) -> Reply:
-        return Reply(b'{"jsonrpc":"2.0","id":%d,"result":3}' % exchange.ids[0])
-
-    async def aclose(self) -> None:
-        pass
-
-
-class PeerNull(pjrpc.client.AbstractClient):
-    def _request(self, request_text: str, is_notification: bool, request_kwargs: Any) -> str:
-        return ANSWER.decode()
-
-
-class AsyncPeerNull(pjrpc.client.AbstractAsyncClient):
-    async def _request(self, request_text: str, is_notification: bool, request_kwargs: Any) -> str:
-        return ANSWER.decode()
+    :raises ValueError: for one that there is not.
+    """
+    if text is None:
+        return ("" if alone else LETTERS), list(NAMES)
+    letters, names = "", []
+    for part in filter(None, re.split(r"[\s,]+", text)):
+        if part in NAMES:
+            names.append(part)
+        elif set(part) <= set(LETTERS):
+            letters += part
+        else:
+            raise ValueError(f"--only takes letters from {LETTERS} and names from {', '.join(NAMES)}, got {part!r}")
+    if alone and letters:
+        raise ValueError(f"--alone leaves the peers out, with whom {letters!r} compares; name scenarios: {', '.join(NAMES)}")
+    return letters, names
 
 
-@contextlib.contextmanager
-def served() -> Iterator[str]:
-    server = subprocess.Popen([sys.executable, str(Path(__file__).with_name("server.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdout is not None
+def missing(modules: Iterable[str]) -> list[str]:
+    return [name for name in modules if not is_there(name)]
+
+
+def is_there(module: str) -> bool:
     try:
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}/"
-    finally:
-        server.communicate()
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
-def null_calls(rows: Rows, scale: float, rounds: int) -> None:
-    count = int(8_000 * scale)
-    client = rpcretry.Client(Null(), retry_strategy=STRATEGY)
-    peer = PeerNull(middlewares=[pjrpc.client.retry.RetryMiddleware(PEER_STRATEGY)])
-    measured = in_turns(looped(lambda: client.call("sum", 1, 2)), looped(lambda: peer.call("sum", 1, 2)), count, rounds)
-    rows.append(("a  null call, sync, vs pjrpc", *measured, 0.4))
-    loop = asyncio.new_event_loop()
-    aclient = rpcretry.AsyncClient(AsyncNull(), retry_strategy=STRATEGY)
-    apeer = AsyncPeerNull(middlewares=[pjrpc.client.retry.AsyncRetryMiddleware(PEER_STRATEGY)])
-    measured = in_turns(on(loop, lambda: aclient.call("sum", 1, 2)), on(loop, lambda: apeer.call("sum", 1, 2)), count, rounds)
-    rows.append(("a  null call, async, vs pjrpc", *measured, 0.4))
-    loop.close()
+def machine() -> dict[str, Any]:
+    """The kind of machine, without names of hosts or folders."""
+    processor = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        processor = named[1].strip() if named else processor
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "python": python}
 
 
-def layered_calls(rows: Rows, scale: float, rounds: int) -> None:
-    client = rpcretry.Client(
-        Null(), retry_strategy=STRATEGY, deadline=5, layers=[rpcretry.RetryBudget(), rpcretry.CircuitBreaker()], on_event=rpcretry.RetryMetrics()
-    )
-    peer = PeerNull(middlewares=[pjrpc.client.retry.RetryMiddleware(PEER_STRATEGY)])
-    measured = in_turns(looped(lambda: client.call("sum", 1, 2)), looped(lambda: peer.call("sum", 1, 2)), int(8_000 * scale), rounds)
-    rows.append(("f  all layers, sync, vs pjrpc's retry", *measured, 0.7))
+def versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
-def nothing() -> None:
-    pass
+def measured(letters: str, names: list[str], scale: float, rounds: int, alone: bool) -> dict[str, Any]:
+    """Everything that was chosen, as JSON takes it."""
+    # Here, since these need what may be missing.
+    import processes
+    import profile_call
+    import recovery
+    import scenarios
 
-
-async def nothing_async() -> None:
-    pass
-
-
-def functions(rows: Rows, scale: float, rounds: int) -> None:
-    """What a decorator adds to a call of a function that does nothing and succeeds."""
-    count = int(50_000 * scale)
-    sync: dict[str, Any] = {
-        "bare": nothing,
-        "rpcretry": rpcretry.functions.retry(nothing),
-        "backoff": backoff.on_exception(backoff.expo, OSError, max_tries=3)(nothing),
-        "opnieuw": opnieuw.retry(retry_on_exceptions=OSError, max_calls_total=3, retry_window_after_first_call_in_seconds=10)(nothing),
-        "stamina": stamina.retry(on=OSError, attempts=3)(nothing),
-        "tenacity": tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_exponential_jitter())(nothing),
+    size = scenarios.Size(scale, rounds, alone)
+    data: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "scale": scale,
+        "rounds": rounds,
+        "rows": [],
+        "waiting": {},
+        "recovery": {},
+        "targets": [],
+        "profile": {},
     }
-    loop = asyncio.new_event_loop()
-    awaited: dict[str, Any] = {
-        "bare": nothing_async,
-        "rpcretry": rpcretry.functions.retry(nothing_async),
-        "backoff": backoff.on_exception(backoff.expo, OSError, max_tries=3)(nothing_async),
-        "opnieuw": opnieuw.retry_async(retry_on_exceptions=OSError, max_calls_total=3, retry_window_after_first_call_in_seconds=10)(nothing_async),
-        "stamina": stamina.retry(on=OSError, attempts=3)(nothing_async),
-        "tenacity": tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_exponential_jitter())(nothing_async),
-    }
-    for kind, wrapped, run, most in (("sync", sync, looped, 1.0), ("async", awaited, lambda function: on(loop, function), 1.5)):
-        added = overheads({name: run(function) for name, function in wrapped.items()}, count, rounds)
-        ours = added.pop("rpcretry")
-        print(f"e  @retry on a function that does nothing, {kind}: adds {ours * 1e6:.2f} us (target {most:.1f})")
-        for name, theirs in added.items():
-            rows.append((f"e  @retry, {kind}, adds, vs {name}", ours, theirs, ours / theirs, 1.0))
-    loop.close()
+    simple = {"null": scenarios.null, "retried": scenarios.retried, "import": processes.imports}
+    found: dict[str, dict[str, scenarios.Found]] = {}
+    for name in names:
+        if name in simple:
+            say(name)
+            found[name] = simple[name](size)
+    if "memory" in names:
+        say("memory")
+        waiting = processes.waiting(size)
+        found["memory"] = processes.as_row(waiting)
+        data["waiting"] = {name: each._asdict() for name, each in waiting.items()}
+    loopback = [name for name in scenarios.LOOPBACK if name in names]
+    if loopback:
+        for name, rows in scenarios.over_loopback(loopback, size):
+            say(name)
+            found[name] = rows
+    for name in SCENARIOS:
+        for kind, row in found.get(name, {}).items():
+            plain, joined = scenarios.joined_apart(row)
+            title = f"{SCENARIOS[name].title}, {kind}"
+            for apart, contestants in ((title, plain), (f"{title}, joined", joined)):
+                if contestants is not None:
+                    cells = {who: one._asdict() for who, one in contestants.items()}
+                    data["rows"].append({"scenario": name, "kind": kind, "title": apart, "unit": SCENARIOS[name].unit, "found": cells})
+    if RECOVERY in names:
+        say(RECOVERY)
+        data["recovery"] = {kind: {name: run._asdict() for name, run in runs.items()} for kind, runs in recovery.recovery(size).items()}
+    if letters:
+        import targets
+
+        say(letters)
+        data["targets"] = [row._asdict() for row in targets.compared(letters, scale, rounds)]
+    if PROFILE in names:
+        say(PROFILE)
+        data["profile"] = profile_call.measured(scale, size.fewer(0.5))
+    return rounded(data)
 
 
-def overheads(runs: dict[str, Callable[[int], float]], count: int, rounds: int) -> dict[str, float]:
-    """Median seconds that each adds to a bare call, measured in turns."""
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run(count // 10 + 1)
-    gc.collect()
-    for _ in range(rounds):
-        bare = runs["bare"](count)
-        for name, run in runs.items():
-            if name != "bare":
-                # Slow ones get fewer calls; all of them are long against the clock.
-                some = count if name == "rpcretry" else count // 10 + 1
-                samples[name].append(run(some) / some - bare / count)
-    return {name: statistics.median(values) for name, values in samples.items() if values}
+def rounded(value: Any) -> Any:
+    """Six digits of each number: more are noise, and a longer file."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def over_requests(rows: Rows, url: str, scale: float, rounds: int) -> None:
-    with rpcretry.backends.requests.Client(url, retry_strategy=STRATEGY) as client, requests.Session() as session:
-
-        def raw() -> Any:
-            request = {"jsonrpc": "2.0", "method": "sum", "params": [1, 2], "id": 1}
-            return session.post(url, data=json.dumps(request), headers={"Content-Type": "application/json"}).json()["result"]
-
-        measured = in_turns(looped(lambda: client.call("sum", 1, 2)), looped(raw), int(600 * scale), rounds)
-        rows.append(("b  requests, vs Session.post", *measured, 0.65))
+def say(name: str) -> None:
+    """On stderr, since a whole run takes minutes."""
+    print(f"measuring {name}", file=sys.stderr, flush=True)
 
 
-def over_aiohttp(rows: Rows, url: str, scale: float, rounds: int) -> None:
-    loop = asyncio.new_event_loop()
-
-    async def opened() -> tuple[rpcretry.backends.aiohttp.Client, aiohttp.ClientSession]:
-        return rpcretry.backends.aiohttp.Client(url, retry_strategy=STRATEGY), aiohttp.ClientSession()
-
-    client, session = loop.run_until_complete(opened())
-
-    async def raw() -> Any:
-        request = {"jsonrpc": "2.0", "method": "sum", "params": [1, 2], "id": 1}
-        async with session.post(url, json=request) as response:
-            return (await response.json())["result"]
-
-    for width, count, name in ((1, 1_000, "sequential"), (100, 2_000, "100 at once")):
-        measured = in_turns(on(loop, lambda: client.call("sum", 1, 2), width), on(loop, raw, width), int(count * scale), rounds)
-        rows.append((f"c  aiohttp, {name}, vs session.post", *measured, 1.0))
-    loop.run_until_complete(client.aclose())
-    loop.run_until_complete(session.close())
-    loop.close()
-
-
-def imports(rows: Rows, rounds: int) -> None:
-    def run(statement: str) -> Callable[[int], float]:
-        # A process each, whose own clock leaves the start of the interpreter out.
-        program = f"import time; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-        return lambda count: sum(float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout) for _ in range(count))
-
-    measured = in_turns(run("import rpcretry"), run("import pjrpc.client.backend.aiohttp"), 1, max(5, rounds))
-    rows.append(("d  import, vs pjrpc's aiohttp backend", *measured, 0.3))
-    unwanted = "import sys, rpcretry; print([name for name in ('aiohttp', 'requests', 'pydantic') if name in sys.modules])"
-    print("d  imported along with rpcretry:", subprocess.run([sys.executable, "-c", unwanted], capture_output=True, check=True, text=True).stdout.strip())
-
-
-def show(rows: Rows) -> None:
-    print(f"\n{'median of rounds taken in turns':<40}{'ours us':>11}{'peer us':>11}{'ratio':>8}{'target':>8}")
-    for name, ours, theirs, ratio, target in rows:
-        verdict = "" if ratio <= target else "  missed"
-        print(f"{name:<40}{ours * 1e6:>11.2f}{theirs * 1e6:>11.2f}{ratio:>8.2f}{target:>8.2f}{verdict}")
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="how many calls, relative to the usual number")
-    parser.add_argument("--rounds", type=int, default=31, help="how many rounds each comparison takes")
-    parser.add_argument("--only", default="abcdefgh", help="which comparisons: letters of the table")
-    given = parser.parse_args()
-    rows: Rows = []
-    if "a" in given.only:
-        null_calls(rows, given.scale, given.rounds)
-    if "e" in given.only:
-        functions(rows, given.scale, given.rounds)
-    if "f" in given.only:
-        layered_calls(rows, given.scale, given.rounds)
-    if "g" in given.only:
-        batches(rows, given.scale, given.rounds)
-    with served() as url:
-        if "b" in given.only:
-            over_requests(rows, url, given.scale, given.rounds)
-        if "c" in given.only:
-            over_aiohttp(rows, url, given.scale, given.rounds)
-        if "h" in given.only:
-            joined(rows, url, given.scale, given.rounds)
-    if "d" in given.only:
-        imports(rows, given.rounds)
-    show(rows)
+    parser.add_argument("--scale", type=float, default=WHOLE[0], help="how many calls, relative to the usual number")
+    parser.add_argument("--rounds", type=int, default=WHOLE[1], help="how many rounds each comparison takes; those of long calls take fewer")
+    parser.add_argument("--only", help=f"which comparisons: letters from {LETTERS}, for those with a target, and names: {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="as few calls as show that it works: --scale 0.02 --rounds 3")
+    parser.add_argument("--alone", action="store_true", help="without the peers: rpcretry, and what is written by hand")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="write the data, the tables and the picture of the documentation in that folder")
+    parser.add_argument("--render", type=Path, metavar="DOCS", help="measure nothing: write the tables anew from the data that is there")
+    given = parser.parse_args(arguments)
+    if given.render:
+        write(given.render, read(given.render))
+        return 0
+    if given.write and (given.only is not None or given.alone or given.quick):
+        parser.error("--write takes a whole run: leave --only, --alone and --quick out")
+    if not (0 < given.scale < math.inf) or given.rounds < 1:
+        parser.error(f"--scale must be above 0 and --rounds at least 1, got {given.scale:g} and {given.rounds}")
+    try:
+        letters, names = chosen(given.only, given.alone)
+    except ValueError as problem:
+        parser.error(str(problem))
+    absent = missing((*NEEDED_ALONE, *(() if given.alone else NEEDED)))
+    if absent:
+        print(f"these are not installed: {', '.join(absent)}; write: {INSTALL}", file=sys.stderr)
+        print("or leave the peers out by --alone", file=sys.stderr)
+        return 2
+    scale, rounds = (0.02, 3) if given.quick else (given.scale, given.rounds)
+    data = measured(letters, names, scale, rounds, given.alone)
+    print("\n".join(terminal(data)))
+    if PROFILE in names and data["profile"]:
+        import profile_call
+
+        profile_call.show(data["profile"])
+    if given.json:
+        given.json.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    if given.write:
+        write(given.write, data)
+        draw(given.write)
+    return 0
+
+
+def draw(folder: Path) -> None:
+    """Draw the picture, as a build of the pages does."""
+    sys.path.insert(0, str(folder / "_ext"))
+    import matplotlib as mpl
+    from drawing import STYLE
+    from picture_benchmarks import draw_benchmarks
+
+    (folder / "_generated").mkdir(exist_ok=True)
+    with mpl.rc_context(STYLE):
+        draw_benchmarks(folder / "_generated" / "benchmarks.svg")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
