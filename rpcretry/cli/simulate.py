@@ -73,6 +73,10 @@ def run(asked: Asked) -> None:
         # Before the minute that the simulations take, and not after it.
         if not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     study = _chosen(asked)
     lines = None if asked.as_json else make_lines(sys.stdout)
     results: list[Result] = []
@@ -136,7 +140,8 @@ def _changed(scenario: Scenario, asked: Asked) -> Scenario:
         try:
             scenario = dataclasses.replace(scenario, duration=asked.duration)
         except ValueError as problem:
-            raise CommandError(f"--duration {asked.duration:g} is too short for {scenario.name}: {problem}", UNUSABLE) from None
+            what = "too short" if asked.duration < scenario.duration else "too long"
+            raise CommandError(f"--duration {asked.duration:g} is {what} for {scenario.name}: {problem}", UNUSABLE) from None
     return scenario
 
 
@@ -176,7 +181,7 @@ def _progress(runs: int) -> Iterator[Told]:
     if console is None:
         yield Told(lambda name: None, lambda share: None)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("", total=runs)
         begun = 0

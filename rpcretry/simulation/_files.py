@@ -49,6 +49,9 @@ ALONE: Final = {"budget": "capacity", "concurrency": "limit", "rate": "rate"}
 # The keys of a scenario that are not about the scenario itself.
 OURS: Final = ("policies", "expect")
 
+# Bytes. A file that somebody wrote has thousands; what is none, such as a device, must not fill the memory.
+LARGEST: Final = 1 << 20
+
 POLICY_KEYS: Final = ("like", "description", "retry", "backoff", "on", "idempotent", "timeout", "deadline", *LAYERS)
 
 # What else one might write.
@@ -107,8 +110,14 @@ def load(path: str | Path) -> Study:
     :raises OSError: where it cannot be read.
     """
     path = Path(path)
+    with path.open("rb") as file:
+        found = file.read(LARGEST + 1)
+    if len(found) > LARGEST:
+        raise PolicyFileError(f"{path.name} is larger than {LARGEST >> 20} MiB, which no policy file is; is it another file?")
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(found.decode())
+    except RecursionError:
+        raise PolicyFileError(f"{path.name} has arrays or tables nested too deeply; no key of a policy file needs more than a few levels") from None
     except ValueError as problem:
         # Of tomllib, or bytes that are no UTF-8.
         raise PolicyFileError(f"{path.name} is no TOML: {problem}") from None
@@ -134,7 +143,8 @@ def scaled(scenario: Scenario, clients: int) -> Scenario:
         # The time that a request takes, workers / capacity, stays what it is also where the workers come to no whole number.
         capacity=before.capacity * workers / before.workers,
         workers=workers,
-        queue=None if before.queue is None else round(before.queue * times),
+        # It holds as many seconds of work as before.
+        queue=None if before.queue is None else round(before.queue * workers / before.workers),
     )
     rate = None if scenario.rate is None else scenario.rate * workers / before.workers
     return dataclasses.replace(scenario, clients=clients, processes=min(clients, whole(scenario.processes)), rate=rate, server=server)

@@ -22,6 +22,9 @@ Full: TypeAlias = Literal["503", "refuse"]
 # The time limit of an attempt where nothing else is said, that of a client.
 TIMEOUT = 30.0
 
+# What exceeds it, in seconds, workers or requests per second, is a slip, and more than the numbers of a run are good for.
+MANY = 1e9
+
 
 @dataclasses.dataclass(frozen=True)
 class Server:
@@ -61,11 +64,15 @@ class Server:
     error: int = 503
 
     def __post_init__(self) -> None:
-        number("capacity", self.capacity, above=0)
+        number("capacity", self.capacity, above=0, most=MANY)
         count("workers", self.workers, least=1)
+        number("workers", self.workers, most=MANY)
+        if self.service_time > MANY:
+            raise ValueError(f"capacity must be at least workers / {MANY:g} s, got {self.capacity!r}: a request takes {self.service_time:g} s")
         _one_of("latency", self.latency, get_args(LatencyKind))
         if self.sigma is not None:
-            number("sigma", self.sigma, above=0)
+            # Beyond, of a million numbers none comes near their mean.
+            number("sigma", self.sigma, above=0, most=10)
             _only_for("sigma", self.sigma, self.latency, "lognormal")
         if self.alpha is not None:
             number("alpha", self.alpha, above=1)
@@ -102,7 +109,7 @@ class Change:
         what it had.
     :param latency: what the time that a request takes is multiplied by. A worker is busy that much longer, so that less gets through, too.
     :param error_rate: the share, from 0 to 1, of what it executes that ends in the server's error, in addition to its own.
-    :param restart: lose what it is working on and what queues, at that moment, and go on at once. Has no ``until``.
+    :param restart: lose what it is working on and what queues, at that moment, and go on at once. It stands alone, without ``until``.
     :raises TypeError, ValueError: naming the parameter, its value and the fix.
     """
 
@@ -119,16 +126,18 @@ class Change:
         if self.until is not None:
             number("until", self.until, above=self.at)
         if self.capacity is not None:
-            number("capacity", self.capacity, above=0)
+            _factor("capacity", self.capacity)
         if self.down is not None:
             _one_of("down", self.down, get_args(Down))
         if self.latency is not None:
-            number("latency", self.latency, above=0)
+            _factor("latency", self.latency)
         if self.error_rate is not None:
             number("error_rate", self.error_rate, least=0, most=1)
         _flag("restart", self.restart)
         if self.restart and self.until is not None:
             raise ValueError(f"restart is a moment and has no until, got until={self.until!r}; leave until out, or write down='refuse' for one that takes time")
+        if self.restart and any(value is not None for value in (self.capacity, self.down, self.latency, self.error_rate)):
+            raise ValueError(f"restart is a moment and stands alone, got {self.kind}; write another Change for the rest")
         if not self.kind:
             raise ValueError("Change changes nothing; give it capacity, down, latency, error_rate or restart")
 
@@ -139,6 +148,10 @@ class Change:
         words += [f"{name} x {value:g}" for name, value in (("capacity", self.capacity), ("latency", self.latency)) if value is not None]
         words += [f"error rate {self.error_rate:g}"] if self.error_rate is not None else []
         return ", ".join(filter(None, words))
+
+    def end(self, duration: float) -> float:
+        """When it is over in a run of *duration* seconds. A restart is over at once."""
+        return self.at if self.restart else duration if self.until is None else min(self.until, duration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,12 +202,15 @@ class Scenario:
         count("processes", self.processes, least=1)
         if self.processes > self.clients:
             raise ValueError(f"processes must be at most clients, {self.clients}, got {self.processes}: some would have no client; raise clients")
-        number("duration", self.duration, above=0)
+        number("duration", self.duration, above=0, most=MANY)
         given = [name for name in ("rate", "load", "think") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: calls come in one way; leave all but one out")
         for name in given:
-            number(name, getattr(self, name), above=0)
+            number(name, getattr(self, name), above=0, most=MANY)
+        if self.think is not None:
+            # With less, a client that is refused at once would call again and again at one moment, without end.
+            number("think", self.think, least=1e-6)
         if self.together is not None:
             number("together", self.together, least=0)
             _before("together", self.together, self.duration, "when the run ends")
@@ -223,8 +239,7 @@ class Scenario:
         """From the first change to the end of the last, in seconds from the start; ``None`` without changes."""
         if not self.timeline:
             return None
-        ends = [change.at if change.restart else self.duration if change.until is None else min(change.until, self.duration) for change in self.timeline]
-        return min(change.at for change in self.timeline), max(ends)
+        return min(change.at for change in self.timeline), max(change.end(self.duration) for change in self.timeline)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,6 +313,11 @@ def _one_of(name: str, value: object, known: Sequence[str]) -> None:
 def _only_for(name: str, value: object, latency: str, wanted: str) -> None:
     if latency != wanted:
         raise ValueError(f"{name}={value!r} does nothing with latency={latency!r}; leave it out, or write latency={wanted!r}")
+
+
+def _factor(name: str, value: float) -> None:
+    number(name, value, above=0, most=1e6)
+    number(name, value, least=1e-6)
 
 
 def _flag(name: str, value: object) -> None:

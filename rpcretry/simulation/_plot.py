@@ -78,8 +78,17 @@ def save(scenarios: Sequence[Scenario], results: Sequence[Result], path: Path) -
     :raises ValueError: where there is nothing to draw.
     :raises OSError: where it cannot be written.
     """
-    # One result gives the same bytes each time: the same ids, fonts as text, and no date.
-    with mpl.rc_context({"svg.hashsalt": "rpcretry", "svg.fonttype": "none", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    # One result gives the same bytes each time: the same ids, fonts as text, and no date. Dollar signs in somebody's names are no formulas.
+    with mpl.rc_context(
+        {
+            "svg.hashsalt": "rpcretry",
+            "svg.fonttype": "none",
+            "text.parse_math": False,
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         figure_of(scenarios, results).savefig(path, dpi=150, facecolor="white", metadata=metadata)
 
@@ -133,7 +142,7 @@ def _legend(figure: Figure, looks: dict[str, Look]) -> None:
     alike: dict[Look, list[str]] = {}
     for name, look in looks.items():
         alike.setdefault(look, []).append(name)
-    handles = [Line2D([], [], color=look[0], linestyle=look[1], linewidth=2.6, label=", ".join(names)) for look, names in alike.items()]
+    handles = [Line2D([], [], color=look[0], linestyle=look[1], linewidth=2.6, label=_listed(names)) for look, names in alike.items()]
     handles.append(Line2D([], [], color=CAPACITY, linestyle=CAPACITY_STYLE, linewidth=1.4, label="what the server can do"))
     # As many beside each other as fit: each column is as wide as its longest label.
     lengths = [len(str(handle.get_label())) + 7 for handle in handles]
@@ -142,6 +151,12 @@ def _legend(figure: Figure, looks: dict[str, Look]) -> None:
         if sum(max(lengths[start : start + rows]) for start in range(0, len(lengths), rows)) <= LETTERS:
             break
     figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows), frameon=False, fontsize=11)
+
+
+def _listed(names: Sequence[str]) -> str:
+    said = ", ".join(names)
+    # What begins with an underscore is in no legend.
+    return f" {said}" if said.startswith("_") else said
 
 
 def _columns(results: Sequence[Result]) -> list[Column]:
@@ -269,13 +284,13 @@ def _capacity(scenario: Scenario) -> tuple[list[float], list[float]]:
     """What the server can do, in requests a second, from each moment on."""
     moments = {0.0, scenario.duration}
     for change in scenario.timeline:
-        moments |= {change.at, scenario.duration if change.until is None else min(change.until, scenario.duration)}
+        moments |= {change.at, change.end(scenario.duration)}
     times = sorted(moments)
     capacities = []
     for time in times:
         left = scenario.server.capacity
         for change in scenario.timeline:
-            if change.at <= time < (scenario.duration if change.until is None else change.until) and not change.restart:
+            if change.at <= time < change.end(scenario.duration):
                 left *= 0.0 if change.down is not None else (change.capacity or 1.0) / (change.latency or 1.0)
         capacities.append(left)
     return times, [*capacities[:-1], capacities[-2]]

@@ -46,8 +46,7 @@ def _phase(name: str, read: Callable[[Phase], float | None]) -> Callable[[Result
 
 
 def _goodput(result: Result) -> float | None:
-    ended = result.succeeded + result.failures
-    return result.succeeded / ended if ended else None
+    return result.succeeded / result.calls if result.calls else None
 
 
 def _tail(phase: Phase) -> float | None:
@@ -64,10 +63,10 @@ def _latency(name: str) -> Callable[[Result], float | None]:
 
 MEASURES: Final[Mapping[str, Measure]] = {
     "amplification": Measure(lambda result: result.amplification, "attempts for each call, over the whole run"),
-    "outage_amplification": Measure(lambda result: result.outage_amplification, "attempts for each call, while something was wrong"),
-    "goodput": Measure(_goodput, "share of the calls that succeeded, from 0 to 1"),
+    "outage_amplification": Measure(lambda result: result.outage_amplification, "attempts for each call, in the change where that is most"),
+    "goodput": Measure(_goodput, "share of the calls that succeeded until the run ended, from 0 to 1"),
     "goodput_before": Measure(_phase("before", lambda phase: phase.goodput), "the same, of calls that began before the first change"),
-    "goodput_during": Measure(_phase("during", lambda phase: phase.goodput), "the same, of calls that began while something was wrong"),
+    "goodput_during": Measure(_phase("during", lambda phase: phase.goodput), "the same, of calls that began from the first change to the end of the last"),
     "goodput_after": Measure(_phase("after", lambda phase: phase.goodput), "the same, of calls that began after the last change was over"),
     "time_to_recovery": Measure(_recovery, "seconds after the last change until goodput is back and stays; never where it is not"),
     "peak_to_mean": Measure(lambda result: result.peak_to_mean, "most attempts in a step, by their mean, after the last change"),
@@ -77,7 +76,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "p99": Measure(_latency("p99"), "99 of 100 calls that succeeded took less, in seconds"),
     "p999": Measure(_latency("p999"), "999 of 1000 calls that succeeded took less, in seconds"),
     "p99_before": Measure(_phase("before", _tail), "p99 of calls that began before the first change"),
-    "p99_during": Measure(_phase("during", _tail), "p99 of calls that began while something was wrong"),
+    "p99_during": Measure(_phase("during", _tail), "p99 of calls that began from the first change to the end of the last"),
     "p99_after": Measure(_phase("after", _tail), "p99 of calls that began after the last change was over"),
     "wasted": Measure(lambda result: result.wasted / result.executed if result.executed else None, "share of what the server executed that was for nobody"),
     "refused": Measure(lambda result: sum(result.refused.values()), "calls or retries that a layer refused"),
@@ -153,7 +152,7 @@ def trouble_of(scenario: Scenario) -> list[tuple[float, float]]:
     """When something is wrong, in seconds from the start: spans that do not touch, in order."""
     spans: list[tuple[float, float]] = []
     for change in scenario.timeline:
-        end = change.at if change.restart else scenario.duration if change.until is None else min(change.until, scenario.duration)
+        end = change.end(scenario.duration)
         if spans and change.at <= spans[-1][1]:
             spans[-1] = spans[-1][0], max(spans[-1][1], end)
         else:

@@ -52,9 +52,9 @@ class Phase:
 
     @property
     def goodput(self) -> float | None:
-        """The share of the offered calls that succeeded, from 0 to 1, among those that ended; ``None`` where none did."""
-        ended = self.succeeded + self.failed
-        return self.succeeded / ended if ended else None
+        """The share of the calls that succeeded, from 0 to 1; ``None`` where there was none. A call that was under way when the run ended did
+        not: else those who wait for ever would look best."""
+        return self.succeeded / self.calls if self.calls else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Result:
     :ivar latency: of the calls that succeeded.
     :ivar latency_all: of all calls that ended.
     :ivar before: what began before the first change, after the warm-up; all that did where nothing changes.
-    :ivar during: what began while something was wrong; ``None`` where nothing changes.
+    :ivar during: what began from the first change to the end of the last; ``None`` where nothing changes.
     :ivar after: what began after the last change was over; ``None`` where there is no such time.
     :ivar outages: one entry for each change that lasts.
     :ivar time_to_recovery: seconds from the end of the last change until goodput is back, and stays; 0 where it never fell behind, ``None``

@@ -35,8 +35,8 @@ def simulate(scenario: Scenario, policy: PolicySpec, seed: int = 0, progress: Pr
     """Run *scenario* with every process going by *policy*.
 
     What decides is the engine that real calls go by, with its strategies and layers; only the wait and the server are simulated. The same
-    arguments give the same result. When calls begin and how long the server works on each for the first time is the same for all policies
-    of one seed, so that they differ in nothing else. Nothing is logged, and no time passes but what the computing takes. While it runs the
+    arguments give the same result. In an open loop, when calls begin and how long the server works on each for the first time is the same for
+    all policies of one seed, so that they differ in nothing else. Nothing is logged, and no time passes but what the computing takes. While it runs the
     :mod:`random` module is seeded, so that strategies that draw from it are repeatable; it is put back afterwards.
 
     :param scenario: who calls which server, and what goes wrong.
@@ -57,7 +57,8 @@ def simulate(scenario: Scenario, policy: PolicySpec, seed: int = 0, progress: Pr
     with _one_at_a_time:
         state, thresholds = random.getstate(), gc.get_threshold()
         # A hundred thousand calls under way are looked over again and again otherwise, for cycles that they do not make.
-        gc.set_threshold(FEW_COLLECTIONS, *thresholds[1:])
+        # 0 is somebody's word that there are to be no such looks.
+        gc.set_threshold(max(FEW_COLLECTIONS, thresholds[0]) if thresholds[0] else 0, *thresholds[1:])
         try:
             return _Run(scenario, policy, seed, progress).result()
         finally:
@@ -137,9 +138,7 @@ class _Run:
 
     def outages(self) -> list[tuple[Change, tuple[float, float]]]:
         """The changes that last, each from when to when."""
-        end = self.scenario.duration
-        lasting = [change for change in self.scenario.timeline if not change.restart]
-        return [(change, (change.at, end if change.until is None else min(change.until, end))) for change in lasting]
+        return [(change, (change.at, change.end(self.scenario.duration))) for change in self.scenario.timeline if not change.restart]
 
     def _mark(self, now: float, about: None, flight: int) -> None:
         self.tally.mark(now)

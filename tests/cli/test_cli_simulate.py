@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_process import environment, here, process, running
+from rich.console import Console
 
 import rpcretry.cli.simulate
 from rpcretry.simulation import simulate
@@ -134,6 +135,8 @@ def test_a_shorter_run(file):
     done = here("simulate", str(file), "--duration", "5")
     said = "rpcretry: --duration 5 is too short for gone: timeline has a Change at 5 s, and the run ends at 5 s; raise duration\n"
     assert done == (2, "", said)
+    done = here("simulate", str(file), "--duration", "1e8")
+    assert (done.code, done.err) == (2, "rpcretry: --duration 1e+08 is too long for gone: bucket must be at least 100, a millionth of the duration, got 1.0\n")
 
 
 @pytest.mark.parametrize("name", ["storm.png", "storm.SVG"])
@@ -181,6 +184,14 @@ def test_what_cannot_be_written_is_5_before_anything_runs(file, tmp_path, option
     done = here("simulate", str(file), option, str(tmp_path / "nowhere" / "a.svg"))
     assert (done.code, done.out) == (5, "")
     assert done.err.startswith("rpcretry: the simulation broke off: [Errno 2] No such file or directory")
+    (tmp_path / "folder.svg").mkdir()
+    done = here("simulate", str(file), option, str(tmp_path / "folder.svg"))
+    assert (done.code, done.out) == (5, "")
+    assert done.err.startswith("rpcretry: the simulation broke off: [Errno 21] Is a directory")
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: mode != os.W_OK)
+    done = here("simulate", str(file), option, str(tmp_path / "a.svg"))
+    assert (done.code, done.out) == (5, "")
+    assert done.err.startswith("rpcretry: the simulation broke off: [Errno 13] Permission denied")
 
 
 class Terminal(io.StringIO):
@@ -290,6 +301,17 @@ main(["simulate", {str(file)!r}, "--plot", {str(tmp_path / "a.png")!r}])
     assert done.stdout.startswith("calm\n")
     assert done.stdout.endswith("0\n")
     assert done.stderr == 'rpcretry: --plot needs matplotlib; install with: pip install "rpcretry[plot]"\n'
+
+
+def test_names_are_neither_markup_nor_formulas(file, tmp_path, monkeypatch):
+    name = r"[/x] $\frac{$"
+    file.write_text(SMALL.replace("[scenario.calm]", f"[scenario.'{name}']\ndescription = '{name}'"))
+    screen = io.StringIO()
+    monkeypatch.setattr(rpcretry.cli.simulate, "terminal", lambda stream: Console(file=screen, force_terminal=True, width=100))
+    done = here("simulate", str(file), "--scenario", name, "--plot", str(tmp_path / "a.svg"))
+    assert (done.code, done.err) == (0, "")
+    assert name in screen.getvalue()
+    assert name in (tmp_path / "a.svg").read_text()
 
 
 @pytest.mark.slow

@@ -95,7 +95,8 @@ def test_a_scaled_scenario_is_the_same_for_each_client(clients: int) -> None:
     assert after.processes == max(1, round(clients / 100))
     assert after.server.service_time == pytest.approx(before.server.service_time)
     assert after.rate / after.server.capacity == pytest.approx(before.rate / before.server.capacity)
-    assert after.server.queue == round(clients / 10)
+    # As many seconds of work, also where the workers come to no whole number.
+    assert after.server.queue / after.server.capacity == pytest.approx(before.server.queue / before.server.capacity, abs=0.51 / after.server.capacity)
     if clients >= 333:
         assert after.server.capacity == pytest.approx(0.4 * clients, rel=0.15)
     assert scaled(before, 1000) == before
@@ -354,6 +355,17 @@ def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:
         load(file)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, f"{SCENARIO}[policy.p]\nretry = {'[' * 2000}{']' * 2000}"])
+def test_what_is_nested_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(PolicyFileError, match=r"^some\.toml has arrays or tables nested too deeply"):
+        study_of(tmp_path, text)
+
+
+def test_what_is_no_policy_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(PolicyFileError, match=r"^zero is larger than 1 MiB"):
+        load("/dev/zero")
 
 
 def test_the_example_is_read() -> None:

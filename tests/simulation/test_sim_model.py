@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
@@ -24,6 +25,16 @@ SHORT = Scenario("short", 2, together=0.0, duration=1.0)
     [
         (lambda: Server(capacity=0), "capacity must be more than 0, got 0"),
         (lambda: Server(workers=0), "workers must be at least 1, got 0"),
+        (lambda: Server(workers=10**400), "workers must be finite, got 1000"),
+        (lambda: Server(workers=10**10), r"workers must be at most 1e\+09, got 10000000000"),
+        (lambda: Server(capacity=1e300), r"capacity must be at most 1e\+09, got 1e\+300"),
+        (lambda: Server(capacity=1e-308), r"capacity must be at least workers / 1e\+09 s, got 1e-308: a request takes inf s"),
+        (lambda: Server(latency="lognormal", sigma=1e308), "sigma must be at most 10, got"),
+        (lambda: Change(5, capacity=1e308), r"capacity must be at most 1e\+06, got"),
+        (lambda: Change(5, capacity=5e-324), "capacity must be at least 1e-06, got 5e-324"),
+        (lambda: Scenario("x", think=1e-300), "think must be at least 1e-06, got 1e-300"),
+        (lambda: Scenario("x", rate=1e300), r"rate must be at most 1e\+09, got 1e\+300"),
+        (lambda: Scenario("x", rate=1.0, duration=1e10, bucket=1e5), r"duration must be at most 1e\+09, got"),
         (lambda: Server(latency="lognorm"), "latency 'lognorm' does not exist; did you mean lognormal?"),
         (lambda: Server(latency=3), "latency must be a str, got int 3; known are constant, exponential, lognormal, pareto"),
         (lambda: Server(sigma=1.0), "sigma=1.0 does nothing with latency='exponential'; leave it out, or write latency='lognormal'"),
@@ -43,6 +54,7 @@ SHORT = Scenario("short", 2, together=0.0, duration=1.0)
         (lambda: Change(5, capacity=0), "capacity must be more than 0, got 0"),
         (lambda: Change(5, down="hangs"), "down 'hangs' does not exist; did you mean hang?"),
         (lambda: Change(5, 6, restart=True), "restart is a moment and has no until, got until=6; leave until out"),
+        (lambda: Change(5, restart=True, capacity=0.5), r"restart is a moment and stands alone, got restart, capacity x 0.5; write another Change"),
         (lambda: Change(5, restart="yes"), "restart must be True or False, got 'yes'"),
         (lambda: Change(5, latency=0), "latency must be more than 0, got 0"),
         (lambda: Change(5, error_rate=2), "error_rate must be at most 1, got 2"),
@@ -139,6 +151,18 @@ def test_one_policy_need_not_be_in_a_list() -> None:
     assert shares == sorted(shares)
     assert (shares[0] < 0.6, shares[-1]) == (True, 1.0)
     assert compare(SHORT, []) == []
+
+
+@pytest.mark.parametrize(("before", "within"), [(0, 0), (700, 200_000), (1_000_000, 1_000_000)])
+def test_fewer_looks_for_cycles_and_none_where_there_are_none(before: int, within: int) -> None:
+    thresholds = gc.get_threshold()
+    seen: list[int] = []
+    try:
+        gc.set_threshold(before, *thresholds[1:])
+        simulate(SHORT, PolicySpec("looking", lambda process, source: seen.append(gc.get_threshold()[0]) or Settings()))
+        assert (seen, gc.get_threshold()) == ([within], (before, *thresholds[1:]))
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_the_package_is_loaded_when_it_is_used() -> None:
