@@ -362,3 +362,11 @@ def test_delays_that_run_out_and_a_close_are_no_error(time: VirtualTime, caplog:
         breaker.record_failure()
         assert breaker.remaining == waits[0]
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_rate_counts_a_hundred_calls_and_ten_at_least_unless_told_otherwise(time: VirtualTime) -> None:
+    breaker = make(time, failure_rate=0.5)
+    assert fill(breaker, "F" * 10) == [False] * 9 + [True]
+    breaker = make(time, failure_rate=0.5)
+    fill(breaker, "S" * 100)
+    assert fill(breaker, "F" * 50) == [False] * 49 + [True]

@@ -146,3 +146,24 @@ def test_the_cost_of_a_function_is_checked_when_it_is_asked() -> None:
     limit = RateLimit(1, cost=lambda member: -1.0)
     with pytest.raises(ValueError, match=r"^the tokens that cost returns must be at least 0, got -1\.0$"):
         limit._cost(type("Attempt", (), {"members": [Member(None)]})())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layer", [RetryBudget(), ConcurrencyLimit(1), RateLimit(1), CircuitBreaker()])
+def test_what_is_not_named_is_called_default(layer: Any) -> None:
+    assert layer.name == "default"
+    assert layer.name in repr(layer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        (RetryBudget, "retry_ratio", "RetryBudget has no parameter 'retry_ratio'; here it is refund: 0.1 lets one retry follow ten successes"),
+        (ConcurrencyLimit, "max_wait_duration", "ConcurrencyLimit has no parameter 'max_wait_duration'; here it is max_wait, in seconds"),
+        (RateLimit, "limit_refresh_period", "RateLimit has no parameter 'limit_refresh_period'; here it is per, in seconds"),
+        (CircuitBreaker, "exclude", "CircuitBreaker has no parameter 'exclude'; here it is failure_on, which says the opposite"),
+    ],
+)
+def test_what_others_call_a_parameter_is_answered_with_ours(kind: Any, name: str, words: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        kind(**{name: 1})
+    assert str(caught.value) == words

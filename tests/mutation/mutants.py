@@ -7,11 +7,12 @@ constants and class bodies; nothing of that is left out here.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, ParentNodeProvider, PositionProvider
@@ -33,7 +34,7 @@ class Mutant:
     :ivar id: a digest of the module's path, the function, the change and its number among equal ones.
     :ivar function: the qualified name of the outermost function around it, or :data:`IMPORTED`.
     :ivar lines: the lines of the module that have to run for it to matter: those of the node and the first of its statement.
-    :ivar names: what the changed statement of a module or class body defines.
+    :ivar names: what the changed statement of a module or class body defines, and the class or function that it stands in.
     :ivar source: the whole module with the change.
     :ivar wording: whether only the words of a message differ.
     """
@@ -70,7 +71,7 @@ def _word(node: cst.BaseString) -> Iterator[cst.CSTNode]:
     yield from list(operator_string(node))[:1]
 
 
-OPERATORS = [
+OPERATORS: list[tuple[type[Any], Callable[[Any], Iterable[cst.CSTNode]]]] = [
     *((kind, operator) for kind, operator in mutation_operators if operator is not operator_string),
     (cst.BaseString, _word),
     (cst.FormattedStringText, _words),
@@ -97,7 +98,7 @@ class _Finder(cst.CSTVisitor):
             return False
         for kind, operator in OPERATORS:
             if isinstance(node, kind):
-                for mutated in cast("Iterable[cst.CSTNode]", operator(node)):
+                for mutated in operator(node):
                     self.found.append((node, mutated, *self._place(node)))
         if isinstance(node, (cst.FunctionDef, cst.ClassDef)):
             # Decorators, defaults and bases are made outside of it.
@@ -145,7 +146,7 @@ class _Finder(cst.CSTVisitor):
                     names = frozenset(child.value for child in _targets(link))
                 break
         if function == IMPORTED:
-            names = names or frozenset(link.name.value for link in chain if isinstance(link, (cst.FunctionDef, cst.ClassDef)))
+            names |= frozenset(link.name.value for link in chain if isinstance(link, (cst.FunctionDef, cst.ClassDef)))
             for link in chain:
                 if isinstance(link, (cst.FunctionDef, cst.ClassDef)):
                     # A default, or a decorator: it matters wherever the function, or a method of the class, runs.
@@ -165,10 +166,15 @@ class _Finder(cst.CSTVisitor):
 
 
 def _targets(line: cst.SimpleStatementLine) -> Iterator[cst.Name]:
+    """The names that a statement defines, or, where it defines none, those that it is about."""
     for small in line.body:
-        targets = [target.target for target in small.targets] if isinstance(small, cst.Assign) else [small.target] if isinstance(small, cst.AnnAssign) else []
+        targets: list[cst.CSTNode] = [small]
+        if isinstance(small, cst.Assign):
+            targets = [target.target for target in small.targets]
+        elif isinstance(small, cst.AnnAssign):
+            targets = [small.target]
         for target in targets:
-            yield from (child for child in _walk(target) if isinstance(child, cst.Name))
+            yield from (child for child in _walk(target) if isinstance(child, cst.Name) and not hasattr(builtins, child.value))
 
 
 def _is_wording(chain: list[cst.CSTNode]) -> bool:

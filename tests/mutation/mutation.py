@@ -12,6 +12,7 @@ milliseconds; and it leaves out properties, constants and class bodies. So the o
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -29,8 +30,10 @@ from queue import Empty, SimpleQueue
 import fresh
 import hypothesis
 import pytest
-from harness import Fresh, Harness, Map, Result
+from harness import Harness
+from known import Map, Result
 from mutants import IMPORTED, Mutant, mutants_of
+from processes import Fresh
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -65,7 +68,7 @@ LEFT_OUT = (
 )
 
 # From how many files the tests of a mutant are taken that needs a new interpreter.
-FILES = 6
+FILES = 12
 
 LEAST = 90.0
 
@@ -100,11 +103,11 @@ class Run:
             shutil.rmtree(self.tree, ignore_errors=True)
             for file in self.state.glob("*.json*"):
                 file.unlink()
-        for folder in ("rpcretry", "tests"):
+        for folder in (Path("rpcretry"), Path("tests")):
             shutil.rmtree(self.tree / folder, ignore_errors=True)
             shutil.copytree(ROOT / folder, self.tree / folder, ignore=shutil.ignore_patterns("__pycache__", "mutation"))
-        for file in ("pyproject.toml", "README.rst", "LICENSE"):
-            shutil.copy2(ROOT / file, self.tree / file)
+        for name in ("pyproject.toml", "README.rst", "LICENSE"):
+            shutil.copy2(ROOT / name, self.tree / name)
 
     def load(self) -> None:
         file = self.state / "results.jsonl"
@@ -164,11 +167,39 @@ class Run:
             if wording and self.options.no_wording:
                 continue
             self._run(harness, self.wanted(wording), "of the wording of messages" if wording else "of behaviour")
+            self.confirm(harness, wording)
             failing = set(harness.verify({result.test for result in self.results.values() if result.status == "killed"}))
             if failing:
                 self.log(f"these fail without a mutant, too, and prove nothing: {sorted(failing)}")
                 again = [mutant for mutant in self.mutants if (known := self.results.get(mutant.id)) is not None and known.test in failing]
                 self._run(harness, again, "once more without those")
+
+    def confirm(self, harness: Harness, wording: bool) -> None:
+        """Run what failed once more, alone: a test that fails now and then kills nothing."""
+        banned: dict[str, set[str]] = defaultdict(set)
+        for _ in range(3):
+            todo = [
+                mutant
+                for mutant in self.mutants
+                if mutant.wording is wording and mutant.function != IMPORTED and self._status(mutant) == "killed" and not self.results[mutant.id].twice
+            ]
+            todo = [mutant for mutant in todo if self.results[mutant.id].test in harness.map.seconds]
+            if not todo:
+                break
+            self.log(f"{len(todo)} once more with the test that failed")
+            missed = set()
+            for result in harness.run_all(todo, self.options.budget, lambda mutant: [self.results[mutant.id].test]):
+                if result.status in KILLED:
+                    self.keep(dataclasses.replace(self.results[result.id], twice=True))
+                else:
+                    missed.add(result.id)
+                    banned[result.id].add(self.results[result.id].test)
+            self.log(f"{len(missed)} of them pass alone and are run without it: {sorted({test for id in missed for test in banned[id]})[:20]}")
+            again = [mutant for mutant in todo if mutant.id in missed]
+            for result in harness.run_all(
+                again, self.options.budget, lambda mutant: [test for test in harness.tests_for(mutant, self.options.budget) if test not in banned[mutant.id]]
+            ):
+                self.keep(result)
 
     def _run(self, harness: Harness, todo: list[Mutant], what: str) -> None:
         by_id = {mutant.id: mutant for mutant in todo}

@@ -369,3 +369,49 @@ def test_a_call_whose_sink_has_one_for_each_call_tells_that_one_of_its_success()
         begun(call)
         call.settle([Outcome(5)], 101.0)
         assert seen == ["AttemptStarted", "CallSucceeded"]
+
+
+def test_the_sink_of_a_call_is_told_what_each_attempt_came_to() -> None:
+    seen: list[Any] = []
+
+    class One(CallSink):
+        def __call__(self, event: Event) -> None: ...
+
+        def settled(self, outcomes: Any) -> None:
+            seen.append(list(outcomes))
+
+        def abandoned(self) -> None:
+            seen.append("abandoned")
+
+    class Each:
+        def begin_call(self, operation: str, requests: Any) -> One:
+            return One()
+
+        def __call__(self, event: Event) -> None: ...
+
+    call = Engine(Policy(EVERY, (), (Each(),)))
+    begun(call)
+    first, second = failed(), [Outcome(5)]
+    call.settle(first, 101.0)
+    call.resume(101.5)
+    call.settle(second, 102.0)
+    assert seen == [first, second]
+    looked_at = Engine(Policy(RetryStrategy(exceptions=(), when=lambda outcome, tries: None), (), (Each(),)))
+    begun(looked_at)
+    looked_at.settle(second, 101.0)
+    assert seen == [first, second, second]
+    cut_off = Engine(Policy(EVERY, (), (Each(),)))
+    begun(cut_off)
+    cut_off.abandon(101.0)
+    assert set(seen[3:]) == {"abandoned"}
+
+
+@pytest.mark.parametrize(("early", "kind"), [(0.0, DeadlineExceeded), (0.005, DeadlineExceeded), (0.5, TimeoutError)])
+def test_a_timeout_just_before_the_deadline_is_the_deadlines(early: float, kind: type[Exception]) -> None:
+    """A loop's timer may fire a little before its time."""
+    call = engine(None, deadline=2.0)
+    begun(call)
+    call.settle([Outcome(error=TimeoutError())], 102.0 - early)
+    (member,) = call.members
+    assert member.outcome is not None
+    assert type(member.outcome.error) is kind
