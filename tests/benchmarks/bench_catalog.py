@@ -72,6 +72,6 @@ WHY = {
     "layers has what each of them adds.",
     "h  1,000 at once, joined, vs pjrpc": "A fifth is asyncio's own work for a task for each call, and about as much the garbage "
     "collector, which walks the objects of all calls that wait.",
-    "h  1,000 at once, joined, vs not joined": "As the line before.",
+    "h  1,000 at once, joined, vs not joined": "As the line before: tasks, and the garbage collector.",
     "h  one after": "A call that is alone looks whether others come, which costs it a turn of the loop where other tasks run.",
 }
