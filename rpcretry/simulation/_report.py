@@ -101,7 +101,7 @@ class Expectation:
 
     :ivar scenario: the scenario's name.
     :ivar policy: the policy's name.
-    :ivar measure: a name from :data:`MEASURES`.
+    :ivar measure: a name from ``MEASURES``.
     :ivar relation: ``<=``, ``<``, ``>=``, ``>`` or ``==``.
     :ivar limit: what it is compared with; infinite for ``never``.
     """
