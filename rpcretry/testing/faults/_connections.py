@@ -81,6 +81,14 @@ class _Stop(Toxic):
     def executes(self) -> bool:
         return self.when not in ("unread", "read")
 
+    @property
+    def harmless(self) -> bool:
+        return self.when == "end"
+
+    @property
+    def lingers(self) -> bool:
+        return self.when == "end"
+
     def apply(self, turn: Turn) -> bool:
         turn.stop(self.when, self._ending)
         return True
@@ -96,14 +104,6 @@ class Silence(_Stop):
 
     _ending: ClassVar[Ending] = Ending.SILENT
 
-    @property
-    def harmless(self) -> bool:
-        return self.when == "end"
-
-    @property
-    def lingers(self) -> bool:
-        return self.when == "end"
-
 
 @dataclasses.dataclass(frozen=True)
 class Reset(_Stop):
@@ -116,8 +116,8 @@ class Reset(_Stop):
     _ending: ClassVar[Ending] = Ending.RESET
 
     @property
-    def lingers(self) -> bool:
-        return self.when == "end"
+    def harmless(self) -> bool:
+        return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,14 +127,6 @@ class Close(_Stop):
     :param when: ``unread``, ``read``, ``executed``, in the middle of the ``head`` or of the ``body``, or at the ``end``: after an answer that
         did not say ``Connection: close``.
     """
-
-    @property
-    def harmless(self) -> bool:
-        return self.when == "end"
-
-    @property
-    def lingers(self) -> bool:
-        return self.when == "end"
 
 
 @dataclasses.dataclass(frozen=True)
