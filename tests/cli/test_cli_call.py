@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import trustme
 from cli_process import TOOK, command, environment, here, process, running
+from installing import from_debian
 
 from rpcretry.cli import main
 from rpcretry.cli._scenarios import METHODS
@@ -196,13 +197,7 @@ def aria2_server(folder):
     spec = importlib.util.spec_from_file_location("aria2_for_cli", Path(__file__).parent.parent / "real" / "test_aria2.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    program = module.installed()
-    if program is None:
-        reason = "aria2c is not installed and could not be; apt-get install aria2"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return module.Aria2(program, folder)
+    return module.Aria2(from_debian("aria2c", "aria2"), folder)
 
 
 @pytest.mark.slow

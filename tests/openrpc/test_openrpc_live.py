@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from installing import unavailable
 
 import rpcretry.backends.aiohttp
 import rpcretry.backends.requests
@@ -27,13 +27,6 @@ SERVER = Path(__file__).parent / "server"
 DATA = Path(__file__).parent / "data"
 
 FILES = ("package.json", "package-lock.json", "serve.js")
-
-
-def unavailable(reason: str) -> None:
-    """Skip, and in CI fail."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import http.client
 import itertools
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -103,17 +102,6 @@ http {{
     }}
 }}
 """
-
-
-def installed() -> str | None:
-    """Where nginx is, after an attempt to install it."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    found = shutil.which("nginx", path=path)
-    if found or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return found
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "nginx-light"]):
-        subprocess.run(command, check=False, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    return shutil.which("nginx", path=path)
 
 
 class Upstream:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from installing import from_debian
 
 import rpcretry
 import rpcretry.backends.aiohttp
@@ -21,16 +20,6 @@ import rpcretry.backends.requests
 from rpcretry.retry import PeriodicBackoff, RetryStrategy
 
 pytestmark = pytest.mark.slow
-
-
-def installed() -> str | None:
-    """Where aria2c is, after an attempt to install it; what is wrong with that goes into the skip's reason."""
-    found = shutil.which("aria2c")
-    if found or os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return found
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "aria2"]):
-        subprocess.run(command, check=False, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    return shutil.which("aria2c")
 
 
 class Aria2:
@@ -64,13 +53,7 @@ class Aria2:
 
 @pytest.fixture(scope="module")
 def aria2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aria2]:
-    program = installed()
-    if program is None:
-        reason = "aria2c is not installed and could not be; apt-get install aria2"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    server = Aria2(program, tmp_path_factory.mktemp("aria2"))
+    server = Aria2(from_debian("aria2c", "aria2"), tmp_path_factory.mktemp("aria2"))
     server.start()
     yield server
     server.kill()

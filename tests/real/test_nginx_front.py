@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fronts_calls import KINDS, Caller, Tally, Traffic, both, pairs_of_calls
-from fronts_nginx import RETRY_AFTER, SORRY, UNTIL_SECONDS, Nginx, Upstream, installed
+from fronts_nginx import RETRY_AFTER, SORRY, UNTIL_SECONDS, Nginx, Upstream
+from installing import from_debian
 
 import rpcretry
 from rpcretry import BatchRequest, ConnectError, ConnectionLostError, DeadlineExceeded, Delivery, HTTPStatusError, ProtocolError, Request, RetryStrategy
@@ -35,13 +35,7 @@ def upstream() -> Upstream:
 
 @pytest.fixture(scope="module")
 def front(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    program = installed()
-    if program is None:
-        reason = "nginx is not installed and could not be; apt-get install nginx-light"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with LoopbackServer(upstream) as server, Nginx(program, tmp_path_factory.mktemp("nginx"), server) as nginx:
+    with LoopbackServer(upstream) as server, Nginx(from_debian("nginx", "nginx-light"), tmp_path_factory.mktemp("nginx"), server) as nginx:
         yield nginx
 
 
