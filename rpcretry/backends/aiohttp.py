@@ -83,8 +83,9 @@ class _Body(Payload):
         await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.started = True
-        self._transport = getattr(writer, "transport", None)
+        self._transport = transport = getattr(writer, "transport", None)
+        # aiohttp writes nothing to a transport that is gone. Before Python 3.12 it looks a turn of the loop after it took the connection.
+        self.started = self.started or not (transport is None or transport.is_closing())
         await writer.write(self._value if content_length is None else self._value[:content_length])
         self.done = True
 
@@ -220,7 +221,7 @@ class AiohttpBackend:
                 if isinstance(problem.__cause__, HttpProcessingError):
                     _hide(problem.__cause__)
                     problem.args = (type(problem.__cause__).__name__,)
-            raise self._translated(problem) from problem
+            raise self._translated(problem, body) from problem
         except RuntimeError as problem:
             if not session.closed:
                 raise
@@ -293,7 +294,7 @@ class AiohttpBackend:
             return RequestTimeoutError(f"the attempt ended before the request to {host} was sent", delivery=Delivery.NOT_SENT)
         return RequestTimeoutError(f"the answer of {host} took too long")
 
-    def _translated(self, problem: Exception) -> Exception:
+    def _translated(self, problem: Exception, body: _Body) -> Exception:
         host = self.target.host
         if isinstance(problem, (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)):
             return CertificateError(f"the certificate of {host} is not trusted: {_words(problem)}")
@@ -304,6 +305,8 @@ class AiohttpBackend:
         if isinstance(problem, aiohttp.ClientPayloadError) and isinstance(problem.__cause__, aiohttp.http_exceptions.ContentEncodingError):
             return ProtocolError(f"the body that {host} sent cannot be decompressed")
         if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, HttpProcessingError, OSError)):
+            if not body.started:
+                return ConnectionLostError(f"the connection to {host} broke before the request was sent: {_words(problem)}", delivery=Delivery.NOT_SENT)
             return ConnectionLostError(f"the connection to {host} broke: {_words(problem)}")
         return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")
 

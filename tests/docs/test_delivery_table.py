@@ -61,7 +61,9 @@ def foreign(_: Exchange) -> Reply:
 
 ROWS: dict[str, list[Case]] = {
     "No connection: refused, no such host, connect timeout": [raised(rpcretry.ConnectError), raised(rpcretry.ConnectTimeoutError)],
-    "The attempt's limit passed before the body left": [raised(rpcretry.RequestTimeoutError, delivery=Delivery.NOT_SENT)],
+    "The attempt's limit passed, or the connection broke, before the body left": [
+        raised(kind, delivery=Delivery.NOT_SENT) for kind in (rpcretry.RequestTimeoutError, rpcretry.ConnectionLostError)
+    ],
     "HTTP 429; HTTP 503 with ``Retry-After``": [status(429), status(503, {"Retry-After": "0"})],
     "A JSON-RPC error with a code to retry": [Case(error(2001), {"codes": {2001}})],
     "HTTP 408, 502, 504; HTTP 503 without ``Retry-After``": [status(408), status(502), status(504), status(503)],

@@ -177,4 +177,6 @@ def test_a_notification_runs_at_most_once(case: Case, kind: str) -> None:
         acted = case.toxic.name in server.met
         assert settles(lambda: server.times("add", 2, 2) == (case.executed if acted else 1))
         server.faults = None
-        assert client.call("add", 5, 5, _retry_strategy=REPEATED if case.toxic.lingers else None) == 10
+        # The answer has no body: what would end within it ends behind a whole answer, as where a toxic lingers.
+        lingers = case.toxic.lingers or (problem is None and case.result is not None)
+        assert client.call("add", 5, 5, _retry_strategy=REPEATED if lingers else None) == 10

@@ -173,8 +173,7 @@ class SyncHost:
 
     def probe(self) -> None:
         """One call that counts for nothing but the breaker."""
-        with contextlib.suppress(rpcretry.RpcRetryError):
-            self.client.call("get_price", "PROBE", _deadline=1.0)
+        self.client.call("get_price", "PROBE", _deadline=1.0)
 
     def close(self) -> None:
         self.client.close()
@@ -300,8 +299,7 @@ class AsyncHost:
 
     def probe(self) -> None:
         """One call that counts for nothing but the breaker."""
-        with contextlib.suppress(rpcretry.RpcRetryError):
-            self._loop.run_until_complete(self.client.call("get_price", "PROBE", _deadline=1.0))
+        self._loop.run_until_complete(self.client.call("get_price", "PROBE", _deadline=1.0))
 
     def close(self) -> None:
         async def closed() -> None:

@@ -20,12 +20,14 @@ from soak_oracle import (
     LEAKED_TASKS,
     LEAKED_THREADS,
     METHODS,
+    UNDOCUMENTED,
     UNEXPLAINED,
     Oracle,
 )
 from soak_plan import Operation, Plan
 from soak_sabotage import Sabotage
 
+import rpcretry
 from rpcretry.metrics import MetricsSnapshot
 
 # What the server is like, and for which part of the requests. The first is the warm-up, after which memory is read.
@@ -164,7 +166,12 @@ def _check_breaker(host: Host, oracle: Oracle) -> None:
     breaker = host.layers.breaker
     ends = time.monotonic() + BREAKER_CLOSES_WITHIN
     while not breaker.is_closed and time.monotonic() < ends:
-        host.probe()
+        try:
+            host.probe()
+        except rpcretry.RpcRetryError:
+            pass
+        except Exception as problem:
+            oracle.offend(UNDOCUMENTED, f"a call while the breaker is not closed: {type(problem).__name__}: {problem}")
         time.sleep(0.05)
     if not breaker.is_closed:
         oracle.offend(LEAKED_PERMITS, f"the breaker is still {breaker.state.value} after {BREAKER_CLOSES_WITHIN:g} s with a server that is well")
