@@ -544,6 +544,21 @@ def drawn(mix: Mix, seed: int, times: int = 200) -> list[tuple[Toxic, ...]]:
     return [mix.draw(random.Random(f"{seed}/{number}")) for number in range(times)]
 
 
+def test_a_toxic_and_the_tuple_of_it_are_one_choice_with_both_weights() -> None:
+    assert Mix({Reset(): 1, (Reset(),): 2, Status(503): 1}).toxics == {(Reset(),): 3, (Status(503),): 1}
+
+
+def test_a_list_of_faults_is_read_back_as_a_tuple() -> None:
+    """An append() to it would come to nothing, and say nothing."""
+    given = [Status(503)]
+    with FaultServer(METHODS, given) as server:
+        assert server.faults == (Status(503),)
+        given.append(Reset())
+        assert server.faults == (Status(503),)
+        server.faults = [*server.faults, Reset()]
+        assert server.faults == (Status(503), Reset())
+
+
 def test_a_mix_draws_by_seed_by_weight_and_by_rate() -> None:
     mix = Mix({Reset(): 3, (Status(503), Truncate()): 1, Close(): 0}, rate=0.5)
     assert drawn(mix, 1) == drawn(mix, 1) != drawn(mix, 2)

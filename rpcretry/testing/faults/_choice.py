@@ -68,8 +68,12 @@ class Mix:
         if not isinstance(keyed, bool):
             plain_callable_with("keyed", keyed, 1, "it gets the Arrival and returns what stands for the call")
         self.keyed = keyed
-        found = [(as_toxics("toxics", toxic), number(f"the weight of {toxic!r:.80}", weight, least=0)) for toxic, weight in toxics.items()]
-        self.toxics = {toxic: weight for toxic, weight in found if weight > 0}
+        # A toxic and the tuple of it alone are two keys of the mapping and one choice.
+        weights: dict[tuple[Toxic, ...], float] = {}
+        for toxic, weight in toxics.items():
+            group = as_toxics("toxics", toxic)
+            weights[group] = weights.get(group, 0) + number(f"the weight of {toxic!r:.80}", weight, least=0)
+        self.toxics = {group: weight for group, weight in weights.items() if weight > 0}
         if not self.toxics:
             raise ValueError("toxics must have a weight above 0")
         for group in self.toxics:
@@ -164,6 +168,9 @@ class Chooser:
             self._fixed = None
         else:
             self._fixed = as_toxics("faults", faults)
+            if isinstance(faults, Sequence):
+                # Read back, a list would take an append() that nothing comes of.
+                self.faults = self._fixed
         self.early = self._fixed is not None or isinstance(faults, InTurn) or (isinstance(faults, Mix) and not faults.needs_body)
         self.refusing = any(type(toxic).__name__ == "Refuse" for toxic in self._fixed or ())
         self._of_request = tuple(toxic for toxic in self._fixed or () if toxic.stage is not Stage.CONNECT)

@@ -125,8 +125,8 @@ class FaultServer:
 
     @property
     def faults(self) -> Faults:
-        """What it misbehaves by. It may be replaced at any time, from any thread, and counts for requests that arrive from then on; what a :class:`Mix`
-        with ``keyed`` or an :class:`InTurn` has counted begins anew."""
+        """What it misbehaves by; where a list was given, a tuple. It may be replaced at any time, from any thread, and counts for requests that arrive
+        from then on; what a :class:`Mix` with ``keyed`` or an :class:`InTurn` has counted begins anew."""
         given: Faults = self._engine.chooser.faults
         return given
 
