@@ -54,7 +54,7 @@ def as_layers(value: object) -> tuple[Layer, ...]:
             hint = f"; write {layer.__name__}()" if isinstance(layer, type) else ""
             raise TypeError(f"layers takes Layer objects, got {layer!r:.60}{hint}")
         for name in ("admit", "judge", "settle", "abandon"):
-            if inspect.iscoroutinefunction(getattr(layer, name, None)):
+            if inspect.iscoroutinefunction(getattr(layer, name)):
                 raise TypeError(f"{type(layer).__name__}.{name} must be a plain function: a layer decides and waits for nothing; return a Wait")
     return chosen
 

@@ -118,8 +118,7 @@ class ConcurrencyLimit(Layer):
                 if not refused:
                     # Anew each time, since the engine drops the parking of a wait that is over; the place in the queue stays.
                     queue[attempt] = _Queued(attempt.park(), gives_up)
-                    if len(inside) < self.limit:
-                        self._grant()
+                    self._grant()
             if refused or attempt in inside:
                 queue.pop(attempt, None)
             if attempt in inside:
