@@ -75,10 +75,10 @@ def _dumps_slowly(value: object) -> bytes:
 
 
 def _reason(problem: Exception) -> TypeError | ValueError:
-    text = str(problem).removeprefix("Error serializing to JSON: ")
+    text = str(problem)
     if text.startswith("Out of range float"):
         return ValueError(NOT_FINITE)
-    return TypeError(text) if isinstance(problem, TypeError) or "unknown type" in text else ValueError(text)
+    return TypeError(text) if isinstance(problem, TypeError) else ValueError(text)
 
 
 NOT_FINITE = "NaN and infinity have no place in JSON; send null or a string instead"

@@ -143,6 +143,29 @@ class Constants(pydantic.BaseModel):
     x: float
 
 
+class Words(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(ser_json_inf_nan="strings")
+    x: float
+
+
+class Level(enum.Enum):
+    HIGH = "high"
+    NOTHING = NAN
+    ENDLESS = [1, INF]
+
+
+class Leveled(pydantic.BaseModel):
+    x: Level
+
+
+class Shaped(pydantic.BaseModel):
+    x: int = 1
+
+    @pydantic.field_serializer("x", when_used="json")
+    def _shape(self, x: int) -> dict[str, int]:
+        return {"x": x}
+
+
 @dataclasses.dataclass
 class Data:
     x: Any = None
@@ -152,12 +175,6 @@ class Data:
 @pydantic_dataclass
 class PydanticData:
     x: float
-
-
-class Level(enum.Enum):
-    HIGH = "high"
-    NOTHING = NAN
-    ENDLESS = [1, INF]
 
 
 class Small(enum.IntEnum):
@@ -187,6 +204,7 @@ HIDING = {
     "pydantic dataclass": [PydanticData(NAN)],
     "enum": [Level.NOTHING],
     "enum of a list": [Level.ENDLESS],
+    "enum in a model": [Leveled(x=Level.NOTHING)],
     "set": [{NAN}],
     "generator": [(value for value in [1, NAN])],
     "defaultdict": [collections.defaultdict(float, a=NAN)],
@@ -221,6 +239,16 @@ def test_nan_and_infinity_are_refused_wherever_they_hide(params: object) -> None
 )
 def test_the_words_nan_infinity_and_null_are_fine(params: object) -> None:
     assert sent(params)["params"] == pydantic_core.to_jsonable_python(params)
+
+
+def test_a_model_that_writes_its_nan_as_a_word_or_takes_another_shape_in_json_is_fine_beside_none() -> None:
+    assert sent([Words(x=NAN), Shaped(), None])["params"] == [{"x": "NaN"}, {"x": {"x": 1}}, None]
+
+
+def test_a_bare_value_that_was_written_as_null_is_refused_too() -> None:
+    with pytest.raises(ValueError, match="NaN and infinity have no place in JSON"):
+        CODEC.dumps(pydantic.RootModel[float](NAN))
+    assert CODEC.dumps(None) == b"null"
 
 
 def test_a_decimal_nan_is_a_string_and_so_no_nan() -> None:
