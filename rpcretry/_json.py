@@ -46,7 +46,7 @@ class JsonCodec:
         # Looking for one byte first is several times as fast as looking for the words.
         if (LETTER_N in body and b"NaN" in body) or (LETTER_I in body and b"Infinity" in body):
             # Seldom: the words may also stand in a string, which only a parser can tell.
-            json.loads(body, parse_constant=_refuse_constant)
+            json.loads(body, parse_constant=_refuse_constant, parse_int=str)
         if LETTER_U in body and LETTER_L in body and body.find(b"null") >= 0 and not _is_plain(value):
             # A NaN that hides in a model was written as null, as if the caller had said None.
             _refuse_hidden(value, body)
@@ -78,7 +78,8 @@ def _reason(problem: Exception) -> TypeError | ValueError:
     text = str(problem)
     if text.startswith("Out of range float"):
         return ValueError(NOT_FINITE)
-    return TypeError(text) if isinstance(problem, TypeError) else ValueError(text)
+    # The second is said by pydantic_core where a serializer of the user's own calls it.
+    return TypeError(text) if isinstance(problem, TypeError) or text.startswith("Unable to serialize unknown type") else ValueError(text)
 
 
 NOT_FINITE = "NaN and infinity have no place in JSON; send null or a string instead"
@@ -102,7 +103,7 @@ def _is_plain(value: Any) -> bool:
 
 def _refuse_hidden(value: object, body: bytes) -> None:
     try:
-        hidden = _became_null(_ANY.to_python(value), json.loads(body))
+        hidden = _became_null(_ANY.to_python(value), json.loads(body, parse_int=str))
     except (ValueError, RecursionError):
         # Deeper than pydantic_core goes.
         return

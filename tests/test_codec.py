@@ -166,6 +166,14 @@ class Shaped(pydantic.BaseModel):
         return {"x": x}
 
 
+class Asking(pydantic.BaseModel):
+    """With a serializer that itself asks pydantic_core."""
+
+    @pydantic.model_serializer
+    def _ask(self) -> str:
+        return pydantic_core.to_json(object()).decode()
+
+
 @dataclasses.dataclass
 class Data:
     x: Any = None
@@ -243,6 +251,13 @@ def test_the_words_nan_infinity_and_null_are_fine(params: object) -> None:
 
 def test_a_model_that_writes_its_nan_as_a_word_or_takes_another_shape_in_json_is_fine_beside_none() -> None:
     assert sent([Words(x=NAN), Shaped(), None])["params"] == [{"x": "NaN"}, {"x": {"x": 1}}, None]
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "N", "I", "null"])
+def test_an_int_of_more_digits_than_python_reads_does_not_matter_beside_a_word(word: str) -> None:
+    assert encode_request(CODEC, Request("m", [10**5_000, word, Model()], id=1)).endswith(b'0,"%b",{"x":null}],"id":1}' % word.encode())
+    with pytest.raises(ValueError, match="NaN and infinity have no place in JSON"):
+        encode_request(CODEC, Request("m", [10**5_000, word, Model(x=NAN)], id=1))
 
 
 def test_a_bare_value_that_was_written_as_null_is_refused_too() -> None:
@@ -387,6 +402,7 @@ class Sulky(pydantic.BaseModel):
         ([Data(object())], TypeError, "unknown type: <class 'object'>"),
         ([Model(x=object())], TypeError, "unknown type: <class 'object'>"),
         (["\ud800", object()], TypeError, "unknown type: <class 'object'>"),
+        ([Asking()], TypeError, ": Unable to serialize unknown type: <class 'object'>"),
         (["\ud800", (value for value in [1])], TypeError, "a generator can be read only once; write list(...) around it"),
         (object(), TypeError, "unknown type: <class 'object'>"),
         ([b"\xff"], ValueError, "utf-8"),

@@ -13,6 +13,7 @@ from typing import Unpack
 try:
     import aiohttp
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import StreamWriter
     from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
     from aiohttp.payload import Payload
     from multidict import CIMultiDict, CIMultiDictProxy
@@ -57,8 +58,10 @@ TURNS = 4
 class _Body(Payload):
     """The request's body, which notes when it begins to leave.
 
-    :ivar started: whether a byte of it was handed to a connection.
-    :ivar done: whether all of it was.
+    :ivar started: whether a byte of it may have left: it was handed to a connection, or to somebody who may send it himself, as
+        middlewares of a user's session do.
+    :ivar done: whether all of it was handed to a connection.
+    :ivar gone: whether a connection that was to take it was found closed.
     """
 
     _default_content_type = CONTENT_TYPE
@@ -68,14 +71,16 @@ class _Body(Payload):
     def __init__(self, value: bytes) -> None:
         super().__init__(value)
         self._size = len(value)
-        self.started = self.done = False
+        self.started = self.done = self.gone = False
         self._transport: asyncio.WriteTransport | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        self.started = True
         text: str = self._value.decode(encoding, errors)
         return text
 
     async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self.started = True
         body: bytes = self._value
         return body
 
@@ -84,8 +89,11 @@ class _Body(Payload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         self._transport = transport = getattr(writer, "transport", None)
-        # aiohttp writes nothing to a transport that is gone. Before Python 3.12 it looks a turn of the loop after it took the connection.
-        self.started = self.started or not (transport is None or transport.is_closing())
+        # aiohttp's own writer hands nothing to a transport that is closed. Of another's nothing is known.
+        if isinstance(writer, StreamWriter) and (transport is None or transport.is_closing()):
+            self.gone = True
+        else:
+            self.started = True
         await writer.write(self._value if content_length is None else self._value[:content_length])
         self.done = True
 
@@ -305,7 +313,7 @@ class AiohttpBackend:
         if isinstance(problem, aiohttp.ClientPayloadError) and isinstance(problem.__cause__, aiohttp.http_exceptions.ContentEncodingError):
             return ProtocolError(f"the body that {host} sent cannot be decompressed")
         if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, HttpProcessingError, OSError)):
-            if not body.started:
+            if body.gone and not body.started:
                 return ConnectionLostError(f"the connection to {host} broke before the request was sent: {_words(problem)}", delivery=Delivery.NOT_SENT)
             return ConnectionLostError(f"the connection to {host} broke: {_words(problem)}")
         return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")

@@ -20,7 +20,7 @@
     ├── TransportError               no whole answer arrived
     │   ├── ConnectError             (ConnectionError) no connection was made       NOT_SENT
     │   │   └── ConnectTimeoutError  (TimeoutError) ... in time                     NOT_SENT
-    │   ├── ConnectionLostError      (ConnectionError) it broke in use              MAYBE_EXECUTED
+    │   ├── ConnectionLostError      (ConnectionError) it broke                     MAYBE_EXECUTED, NOT_SENT
     │   ├── RequestTimeoutError      (TimeoutError) the attempt took too long       MAYBE_EXECUTED, NOT_SENT
     │   ├── CertificateError         the server's certificate is not trusted        NOT_SENT
     │   └── InvalidTargetError       (ValueError) URL or headers cannot be sent     NOT_SENT

@@ -53,7 +53,7 @@ class ConnectTimeoutError(ConnectError, TimeoutError):
 
 
 class ConnectionLostError(TransportError, ConnectionError):
-    """The connection broke while it was in use."""
+    """The connection broke, while it was in use or as it was about to be."""
 
 
 class RequestTimeoutError(TransportError, TimeoutError):

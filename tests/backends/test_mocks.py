@@ -13,7 +13,7 @@ import responses
 from aioresponses import CallbackResult, aioresponses
 from wire import Wire, both, user_session
 
-from rpcretry import ConnectionLostError, HTTPStatusError, InvalidParamsError, ProtocolError, RedirectError
+from rpcretry import ConnectionLostError, Delivery, HTTPStatusError, InvalidParamsError, ProtocolError, RedirectError
 from rpcretry.retry import PeriodicBackoff, RetryStrategy
 
 URL = "http://mocked.test/rpc"
@@ -141,6 +141,7 @@ def test_an_exception_of_the_mocks_that_is_not_retried(kind: str, mocked: Mocked
     with wire(kind, True) as client, pytest.raises(ConnectionLostError) as raised:
         client.call("m")
     assert raised.value.__cause__ is problem
+    assert raised.value.delivery is Delivery.MAYBE_EXECUTED
 
 
 @both

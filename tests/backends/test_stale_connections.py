@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import types
 from typing import Any
 
 import aiohttp
@@ -11,10 +12,10 @@ import pytest
 from wire import Wire, both, one, settles, user_session
 
 import rpcretry.backends.aiohttp
-from rpcretry import ConnectionLostError, Delivery
+from rpcretry import ConnectionLostError, Delivery, RequestTimeoutError
 from rpcretry.backends import aiohttp as backend
 from rpcretry.retry import ImmediateBackoff, RetryStrategy
-from rpcretry.testing import LoopbackServer
+from rpcretry.testing import SILENCE, LoopbackServer
 
 STANDSTILL = 0.02
 
@@ -84,39 +85,136 @@ def test_a_cancel_while_the_loop_catches_up_sends_nothing() -> None:
 
 # --- closed after aiohttp took it from the pool ---
 
+RETRIED = RetryStrategy(backoff=ImmediateBackoff(attempts=1))
+
 
 class Closing(aiohttp.TCPConnector):
-    """What happens by chance before Python 3.12, every time: the server's end is read between taking the connection and writing to it."""
+    """Before Python 3.12 aiohttp writes a turn of the loop after it took a connection, and may read the server's end in it. Here the connection
+    is closed in between, every time.
 
-    taken = 0
+    :ivar closing: how many of the next ones.
+    """
+
+    closing = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sockets: list[Any] = []
 
     async def connect(self, *given: Any, **named: Any) -> aiohttp.connector.Connection:
         connection = await super().connect(*given, **named)
-        self.taken += 1
-        if self.taken % 2 == 0:
-            assert connection.transport is not None
+        assert connection.transport is not None
+        self.sockets.append(connection.transport.get_extra_info("socket"))
+        if self.closing:
+            self.closing -= 1
             connection.transport.close()
         return connection
 
+    async def all_closed(self) -> None:
+        """Until all are: over TLS a session closes them only some turns after it was closed."""
+        async with asyncio.timeout(5):
+            while any(each.fileno() >= 0 for each in self.sockets):
+                await asyncio.sleep(0.001)
 
-@pytest.mark.parametrize("strategy", [None, RetryStrategy(backoff=ImmediateBackoff(attempts=1))], ids=["no strategy", "the preset"])
-def test_one_that_closes_before_a_byte_was_written_is_not_sent(server: LoopbackServer, tls: Any, strategy: RetryStrategy | None) -> None:
-    """So the preset sends it again, though nobody called it idempotent."""
 
-    async def run() -> None:
-        async with aiohttp.ClientSession(connector=Closing()) as session:
+def pays(server: LoopbackServer, tls: Any, strategy: RetryStrategy | None, *middlewares: Any, closing: int = 0, timeout: float = 5) -> Any:
+    """What a call comes to after a first one that made the connection."""
+
+    async def run() -> Any:
+        connector = Closing()
+        async with aiohttp.ClientSession(connector=connector) as session:
             client = rpcretry.backends.aiohttp.Client(server.url, session=session, ssl=tls.context, retry_strategy=strategy)
-            assert await client.call("pay", 0) == [0]
-            if strategy is not None:
-                assert await client.call("pay", 1) == [1]
-            else:
-                with pytest.raises(ConnectionLostError, match="broke before the request was sent") as caught:
-                    await client.call("pay", 1)
-                assert caught.value.delivery is Delivery.NOT_SENT
-        # Over TLS a session of aiohttp's closes its connections only some turns later.
-        while server.open_connections:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.001)
+            assert await client.call("first", 0) == [0]
+            connector.closing = closing
+            session._middlewares = middlewares
+            try:
+                return await client.call("pay", 1, _timeout=timeout)
+            except rpcretry.RpcRetryError as problem:
+                return problem
+            finally:
+                await session.close()
+                await connector.all_closed()
 
-    asyncio.run(run())
-    assert [body["params"] for body in server.bodies] == ([[0]] if strategy is None else [[0], [1]])
+    return asyncio.run(run())
+
+
+def payments(server: LoopbackServer) -> int:
+    return sum(body["method"] == "pay" for body in server.bodies)
+
+
+def test_one_that_is_closed_before_a_byte_was_written_is_not_sent(server: LoopbackServer, tls: Any) -> None:
+    problem = pays(server, tls, None, closing=1)
+    assert type(problem) is ConnectionLostError
+    assert "broke before the request was sent" in str(problem)
+    assert problem.delivery is Delivery.NOT_SENT
+    assert payments(server) == 0
+
+
+def test_and_the_preset_sends_it_again_though_nobody_called_it_idempotent(server: LoopbackServer, tls: Any) -> None:
+    assert pays(server, tls, RETRIED, closing=1) == [1]
+    assert payments(server) == 1
+
+
+# --- what a middleware of the user's session may have sent instead ---
+
+
+async def replaces(request: aiohttp.ClientRequest, handler: Any) -> Any:
+    await request.update_body(await request.body.as_bytes())
+    return await handler(request)
+
+
+class Wrapped(aiohttp.payload.Payload):
+    """Hands what it wraps to a writer of its own, as those do that count or hold back."""
+
+    _autoclose = True
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self._size = value.size
+
+    def decode(self, *_: Any) -> str:
+        raise NotImplementedError
+
+    async def write(self, writer: Any) -> None:
+        async def write(chunk: bytes) -> None:
+            await writer.write(chunk)
+
+        await self._value.write(types.SimpleNamespace(write=write))
+
+
+async def wraps(request: aiohttp.ClientRequest, handler: Any) -> Any:
+    await request.update_body(Wrapped(request.body))
+    return await handler(request)
+
+
+async def reads(request: aiohttp.ClientRequest, handler: Any) -> Any:
+    await request.update_body(request.body.decode().encode())
+    return await handler(request)
+
+
+@pytest.mark.parametrize("middleware", [replaces, wraps, reads])
+@pytest.mark.parametrize("late", [False, True], ids=["hangs up", "keeps silent"])
+def test_a_body_that_somebody_else_sent_may_be_executed(middleware: Any, late: bool, tls: Any) -> None:
+    def act(request: Any) -> Any:
+        if request.json["method"] == "first":
+            return one(request)
+        return SILENCE if late else None
+
+    with LoopbackServer(act) as server:
+        problem = pays(server, tls, RETRIED, middleware, timeout=0.05 if late else 5)
+        assert type(problem) is (RequestTimeoutError if late else ConnectionLostError)
+        assert problem.delivery is Delivery.MAYBE_EXECUTED
+        assert payments(server) == 1
+
+
+def test_a_body_that_a_middleware_sent_before_may_be_executed_though_the_second_connection_is_closed(server: LoopbackServer, tls: Any) -> None:
+    async def twice(request: aiohttp.ClientRequest, handler: Any) -> Any:
+        response = await handler(request)
+        await response.read()
+        request.session.connector.closing = 1
+        return await handler(request)
+
+    problem = pays(server, tls, RETRIED, twice)
+    assert type(problem) is ConnectionLostError
+    assert problem.delivery is Delivery.MAYBE_EXECUTED
+    assert payments(server) == 1

@@ -61,7 +61,7 @@ def foreign(_: Exchange) -> Reply:
 
 ROWS: dict[str, list[Case]] = {
     "No connection: refused, no such host, connect timeout": [raised(rpcretry.ConnectError), raised(rpcretry.ConnectTimeoutError)],
-    "The attempt's limit passed, or the connection broke, before the body left": [
+    "The attempt's limit passed before the body left; over aiohttp, the connection was found closed before": [
         raised(kind, delivery=Delivery.NOT_SENT) for kind in (rpcretry.RequestTimeoutError, rpcretry.ConnectionLostError)
     ],
     "HTTP 429; HTTP 503 with ``Retry-After``": [status(429), status(503, {"Retry-After": "0"})],

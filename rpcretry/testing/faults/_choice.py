@@ -168,7 +168,7 @@ class Chooser:
             self._fixed = None
         else:
             self._fixed = as_toxics("faults", faults)
-            if isinstance(faults, Sequence):
+            if isinstance(faults, Iterable):
                 # Read back, a list would take an append() that nothing comes of.
                 self.faults = self._fixed
         self.early = self._fixed is not None or isinstance(faults, InTurn) or (isinstance(faults, Mix) and not faults.needs_body)

@@ -181,10 +181,10 @@ class Engine:
     async def drop(self) -> None:
         await _ended(list(self._serving))
 
-    async def choose(self, chooser: Chooser) -> None:
-        self.chooser = chooser
+    async def chosen(self) -> None:
+        """Act on another chooser, where it is not requests that it acts on."""
         self.update()
-        if chooser.refusing:
+        if self.chooser.refusing:
             await self.drop()
 
     async def close(self) -> None:

@@ -132,7 +132,9 @@ class FaultServer:
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._do(self._engine.choose(Chooser(faults, self._seed)))
+        # At once: where a method sets it, the next request may be here before anything else is done in the server's thread.
+        self._engine.chooser = Chooser(faults, self._seed)
+        self._do(self._engine.chosen())
 
     def stop(self) -> None:
         """Stop listening and break all connections: new ones are refused until :meth:`start`."""
