@@ -289,3 +289,13 @@ def test_the_reason_that_is_told_of_a_batch_is_that_of_the_error_that_is_told() 
         batch.call("a"), batch.call("b")
     # Not "attempts", which is why the other one was given up: 2002 is no code to retry.
     assert [(event.error.code, event.reason) for event in told] == [(2002, "error")]
+
+
+@both_drivers
+def test_halves_of_what_may_have_been_executed_may_have_been_though_they_were_not_sent(driver: str) -> None:
+    strategy = RetryStrategy(idempotent=True, backoff=PeriodicBackoff(attempts=2, interval=0.1))
+    rig = Rig(driver, ConnectionLostError("reset"), too_large, *[ConnectError("refused") for _ in range(9)], retry_strategy=strategy)
+    batch, problem = opened(rig, four)
+    assert isinstance(problem, ConnectError)
+    assert {problem.delivery, *(handle.error.delivery for handle in batch.failed)} == {Delivery.MAYBE_EXECUTED}
+    assert len(batch.failed) == 4

@@ -167,3 +167,80 @@ def test_what_others_call_a_parameter_is_answered_with_ours(kind: Any, name: str
     with pytest.raises(TypeError) as caught:
         kind(**{name: 1})
     assert str(caught.value) == words
+
+
+# What other libraries call it, and what is answered.
+NAMES: dict[Any, dict[str, str]] = {
+    CircuitBreaker: {
+        "cooldown": "recovery_timeout",
+        "error_threshold": "failure_threshold, or failure_rate",
+        "exclude": "failure_on, which says the opposite",
+        "excluded_exceptions": "failure_on, which says the opposite",
+        "expected_exception": "failure_on",
+        "failure_exceptions": "failure_on",
+        "failure_rate_threshold": "failure_rate, in (0, 1]",
+        "fail_max": "failure_threshold",
+        "half_open_max_requests": "half_open_max_calls",
+        "max_failures": "failure_threshold",
+        "minimum_number_of_calls": "minimum_calls",
+        "open_duration": "recovery_timeout",
+        "permitted_number_of_calls_in_half_open_state": "half_open_max_calls",
+        "reset_timeout": "recovery_timeout",
+        "sliding_window_size": "window",
+        "timeout": "recovery_timeout",
+        "timeout_duration": "recovery_timeout",
+    },
+    RetryBudget: {
+        "budget": "capacity",
+        "max_tokens": "capacity",
+        "percent_can_retry": "refund: 0.1 lets one retry follow ten successes",
+        "ratio": "refund",
+        "retry_cost": "cost",
+        "retry_ratio": "refund: 0.1 lets one retry follow ten successes",
+        "success_increment": "refund",
+        "token_ratio": "refund",
+        "tokens": "capacity",
+    },
+    ConcurrencyLimit: {
+        "capacity": "limit",
+        "concurrency": "limit",
+        "max_concurrency": "limit",
+        "max_concurrent": "limit",
+        "max_concurrent_calls": "limit",
+        "max_parallelization": "limit",
+        "max_queue": "max_waiting",
+        "max_queuing_actions": "max_waiting",
+        "max_wait_duration": "max_wait, in seconds",
+        "permits": "limit",
+        "queue_size": "max_waiting",
+        "timeout": "max_wait",
+        "value": "limit",
+    },
+    RateLimit: {
+        "calls": "rate",
+        "capacity": "burst",
+        "interval": "per",
+        "limit": "rate",
+        "limit_for_period": "rate",
+        "limit_refresh_period": "per, in seconds",
+        "max_burst": "burst",
+        "max_calls": "rate",
+        "max_rate": "rate",
+        "max_tokens": "burst",
+        "period": "per",
+        "refill": "rate",
+        "refill_rate": "rate",
+        "requests_per_second": "rate",
+        "time_period": "per",
+        "timeout": "max_wait",
+        "tokens": "rate",
+        "weight": "cost",
+    },
+}
+
+
+@pytest.mark.parametrize(("layer", "name"), [(layer, name) for layer, names in NAMES.items() for name in names])
+def test_a_name_of_another_librarys_is_answered_with_ours(layer: Any, name: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        layer(**{name: 1})
+    assert str(caught.value) == f"{layer.__name__} has no parameter {name!r}; here it is {NAMES[layer][name]}"
