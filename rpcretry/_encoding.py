@@ -116,5 +116,5 @@ def _after_space(text: str, position: int) -> int:
     return position
 
 
-# Looks for the ends of values, and makes no numbers of them: Python refuses ints of thousands of digits.
-_ENDS = json.JSONDecoder(parse_int=str, parse_float=str)
+# Looks for the ends of values, and makes no ints of them: Python refuses those of thousands of digits.
+_ENDS = json.JSONDecoder(parse_int=str)

@@ -1142,3 +1142,38 @@ def test_whatever_a_server_sends_only_our_errors_come_of_it(body: bytes, status:
                 assert outcome.status == status
                 assert isinstance(outcome, HTTPStatusError) <= (not 200 <= status < 300)
                 assert str(pickle.loads(pickle.dumps(outcome))) == str(outcome)
+
+
+# --- the slow ways, as a user meets them who calls the codec himself ---
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        (["\ud800", 1, {"a": 1, "b": [2, 3]}], rb'["\ud800",1,{"a":1,"b":[2,3]}]'),
+        ({uuid.UUID(int=1): ["\ud800", 1], 2: 3}, rb'{"00000000-0000-0000-0000-000000000001":["\ud800",1],"2":3}'),
+    ],
+)
+def test_what_takes_the_slow_writer_is_written_as_short_as_by_the_quick_one(value: object, body: bytes) -> None:
+    assert CODEC.dumps(value) == body
+
+
+def test_what_is_too_deep_says_so_in_both_directions() -> None:
+    with pytest.raises(ValueError, match=r"^the value is nested too deeply, or in a circle$"):
+        CODEC.dumps(nested(100_000))
+    with pytest.raises(ValueError, match=r"^nested too deeply$"):
+        CODEC.loads(b"[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("charset", "sign"),
+    [("cp720", "é"), ("cp737", "α"), ("cp874", "ก"), ("koi8-t", "ж"), ("koi8-u", "ж"), ("utf-8-sig", "é"), ("latin1", "é"), ("UTF-16", "é")],
+)
+def test_a_charset_that_somebody_registered_is_read(charset: str, sign: str) -> None:
+    assert CODEC.loads(f'["{sign}"]'.encode(charset), charset) == [sign]
+
+
+@pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "nonsense", "hex"])
+def test_another_charset_is_unknown(charset: str) -> None:
+    with pytest.raises(ValueError, match=r"^in an unknown charset$"):
+        CODEC.loads(b"\xff", charset)

@@ -65,6 +65,10 @@ def test_an_id_of_as_many_digits_as_python_writes() -> None:
     assert written(CODEC, request) == written(Whole(), request)
 
 
+def test_no_more_frames_are_kept_than_methods_that_a_client_usually_has() -> None:
+    assert _encoding._frame.cache_info().maxsize == 1_024
+
+
 # --- that the quick ways are taken, and when ---
 
 
