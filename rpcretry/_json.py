@@ -45,7 +45,8 @@ class JsonCodec:
             body = _dumps_slowly(value)
         # Looking for one byte first is several times as fast as looking for the words.
         if (LETTER_N in body and b"NaN" in body) or (LETTER_I in body and b"Infinity" in body):
-            # Seldom: the words may also stand in a string, which only a parser can tell.
+            # Seldom: the words may also stand in a string, which only a parser can tell; one that makes no ints, here and below,
+            # since Python refuses those of thousands of digits.
             json.loads(body, parse_constant=_refuse_constant, parse_int=str)
         if LETTER_U in body and LETTER_L in body and body.find(b"null") >= 0 and not _is_plain(value):
             # A NaN that hides in a model was written as null, as if the caller had said None.
