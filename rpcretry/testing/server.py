@@ -164,7 +164,10 @@ class LoopbackServer:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                return
+                # A client that was gone before it was taken, or too many open files: the next one is served.
+                if self._closing.wait(0.01):
+                    return
+                continue
             self.connections += 1
             number = self.connections
             with self._lock:

@@ -105,7 +105,8 @@ def test_a_retried_call_is_a_span_with_one_child_for_each_attempt(driver: str) -
     assert call.end_time >= third.end_time
     assert names(call.events) == ["retry scheduled", "retry scheduled"]
     noted = dict(call.events[1].attributes)
-    assert 0.019 < noted.pop("rpcretry.delay") <= 0.02
+    # The difference of two readings of the clock: the longer the machine is up, the coarser.
+    assert noted.pop("rpcretry.delay") == pytest.approx(0.02)
     assert noted == {"rpcretry.attempt": 2, "rpcretry.reason": "status", "rpcretry.members": 1}
     # Each exchange carries the span of its own attempt.
     assert [parent_of(request.headers["traceparent"]) for request in server.requests] == [span.context.span_id for span in (first, second, third)]
