@@ -312,14 +312,14 @@ def test_one_whose_time_is_over_before_it_goes_is_not_sent() -> None:
 
 def test_one_that_cannot_wait_takes_the_others_with_it() -> None:
     server = Server()
-    client = client_of(server, Joining(max_delay=0.5))
+    client = client_of(server, Joining(max_delay=50))
 
     async def act() -> None:
         began = time.monotonic()
-        results = await all_of(client.call("a"), client.call("b", _timeout=0.1), client.call("c"))
+        results = await all_of(client.call("a"), client.call("b", _timeout=10), client.call("c"))
         assert [result[0] for result in results] == ["a", "b", "c"]
         assert server.sizes == [3]
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 5
 
     run(act)
 
