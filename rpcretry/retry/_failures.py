@@ -35,8 +35,10 @@ def annotate(error: BaseException, text: str) -> None:
 
 def worse(first: Delivery | None, second: Delivery) -> Delivery:
     """The one that promises less about what the server did."""
+    if first is None or first is second:
+        return second
     order = (Delivery.NOT_SENT, Delivery.REJECTED, Delivery.MAYBE_EXECUTED)
-    return second if first is None or order.index(second) > order.index(first) else first
+    return second if order.index(second) > order.index(first) else first
 
 
 def deadline_exceeded(operation: str, deadline: float, elapsed: float, attempts: int) -> DeadlineExceeded:

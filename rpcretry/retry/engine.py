@@ -186,21 +186,23 @@ class Engine(Subject):
                 tell_success(policy.successes_heard, attempt.operation, attempt.max_attempts, now - self.started)
             return OK if policy.fallback is None else self._fall_back(policy.fallback, "ok", now)
         again: list[Member] = []
-        too_large = self.is_too_large(attempt.members, outcomes)
+        too_large, whole = self.is_too_large(attempt.members, outcomes), 0
         for member, outcome in zip(attempt.members, outcomes, strict=True):
             verdict = self._verdict(attempt, member, outcome, now, too_large)
             if isinstance(verdict, Retry):
                 if now + verdict.delay < self._ends:
-                    member.due = now + verdict.delay
+                    member.due, whole = now + verdict.delay, whole or verdict.whole
                     again.append(member)
                 else:
                     verdict = self._late(member, outcome, now)
             member.verdict = verdict
-        together = [member for member in again if isinstance(member.verdict, Retry) and not member.verdict.held]
-        longest = max((member.due for member in together), default=now)
-        for member in together:
-            member.due = longest
-        again = again and self._kept_whole(attempt, again)
+        if len(again) > 1:
+            together = [member for member in again if isinstance(member.verdict, Retry) and not member.verdict.held]
+            longest = max((member.due for member in together), default=now)
+            for member in together:
+                member.due = longest
+        if whole:
+            again = self._kept_whole(attempt, again)
         self._release(attempt, outcomes, now)
         if again:
             self._pending += again
@@ -223,8 +225,6 @@ class Engine(Subject):
 
     def _kept_whole(self, attempt: Attempt, again: list[Member]) -> list[Member]:
         # What is repeated under one idempotency key must be the same body: all that went together, and nobody else.
-        if not any(isinstance(member.verdict, Retry) and member.verdict.whole for member in again):
-            return again
         together = len(again) == len(attempt.members) and all(member.due == again[0].due for member in again)
         for member in again:
             if isinstance(member.verdict, Retry) and together:
@@ -275,17 +275,18 @@ class Engine(Subject):
     def _advance(self, now: float) -> Step:
         if not self._pending:
             return self._conclude(now)
-        due = min(map(BY_DUE, self._pending))
-        if due > now:
+        if (due := min(map(BY_DUE, self._pending))) > now:
             return Wait(due, "backoff")
-        # In the order of the call, whatever the order in which their delays ended.
-        ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
-        body = max((member.verdict.whole for member in ready if isinstance(member.verdict, Retry)), default=0)
-        # Under a key the same body: neither cut nor filled up.
-        same = [member for member in ready if isinstance(member.verdict, Retry) and member.verdict.whole == body]
-        ready = same if body else self.portion(ready)
-        chosen = set(ready)
-        self._pending = [member for member in self._pending if member not in chosen]
+        if len(self._pending) == 1:
+            ready, self._pending = self._pending, []
+        else:
+            # In the order of the call, whatever the order in which their delays ended.
+            ready = sorted((member for member in self._pending if member.due <= now), key=BY_INDEX)
+            body = max((member.verdict.whole for member in ready if isinstance(member.verdict, Retry)), default=0)
+            # Under a key the same body: neither cut nor filled up.
+            ready = [member for member in ready if isinstance(member.verdict, Retry) and member.verdict.whole == body] if body else self.portion(ready)
+            chosen = set(ready)
+            self._pending = [member for member in self._pending if member not in chosen]
         return self._admit(self._new_attempt(self.number + 1, ready, self._limit(now)), now, 0)
 
     # --- the ends ---
@@ -326,8 +327,7 @@ class Engine(Subject):
             member.outcome = None
 
     def _conclude(self, now: float) -> Stop | Rescue:
-        policy = self.policy
-        reason, error = "ok", None
+        policy, reason, error = self.policy, "ok", None
         for member in self.members:
             verdict, outcome = member.verdict, member.outcome
             if verdict is not OK and isinstance(verdict, Stop) and outcome is not None:
