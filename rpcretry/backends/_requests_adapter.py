@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import os
 import socket
 import threading
 import time
@@ -128,6 +129,7 @@ class _Limited(_Base):
     _joins = False
     _head: bytes | None = None
     idle_since = math.inf
+    process = 0
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         self._joins = isinstance(body, bytes) and 0 < len(body) <= JOINED
@@ -190,18 +192,19 @@ else:
 
 
 class _Fresh(_BasePool):
-    """Gives out no connection that was idle for long."""
+    """Gives out no connection that was idle for long, nor one that was there before this process was forked."""
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)
-        if connection.idle_since + IDLE_LIMIT < time.monotonic():
+        # What the parent process keeps, and every other child has: each would read the answers of all. Closed here, it stays open there.
+        if connection.idle_since + IDLE_LIMIT < time.monotonic() or connection.process not in (0, os.getpid()):
             # It connects again when it is used.
             connection.close()
         return connection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.idle_since = time.monotonic()
+            conn.idle_since, conn.process = time.monotonic(), os.getpid()
         super()._put_conn(conn)
 
 
