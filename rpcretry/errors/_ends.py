@@ -178,6 +178,6 @@ class BulkError(RpcRetryError):
 
 
 class ClientClosedError(RpcRetryError, RuntimeError):
-    """The client was closed before the call."""
+    """The client was closed before the call, or before another attempt of it."""
 
     delivery = Delivery.NOT_SENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import DeadlineExceeded, Delivery, HTTPStatusError, JsonRpcError, Refused, RetryExhaustedError, TransportError
+from ..errors import ClientClosedError, DeadlineExceeded, Delivery, HTTPStatusError, JsonRpcError, Refused, RetryExhaustedError, TransportError
 from ..outcome import Member
 from .strategy import RetryStrategy
 
@@ -54,7 +54,7 @@ def give_up(operation: str, strategy: RetryStrategy | None, member: Member, erro
             return None
         message = f"{operation}: gave up after {_tries(member.tries)} in {elapsed:.2f} s: no result was accepted"
         return RetryExhaustedError(message, attempts=member.tries, elapsed=elapsed)
-    if isinstance(error, (TransportError, HTTPStatusError, JsonRpcError, Refused, DeadlineExceeded)):
+    if isinstance(error, (TransportError, HTTPStatusError, JsonRpcError, Refused, DeadlineExceeded, ClientClosedError)):
         # A caller reads from it what the server may have done, in whichever of the tries.
         error.delivery = member.delivery or Delivery.NOT_SENT
     if strategy is None or reason == "error":

@@ -245,18 +245,18 @@ class Engine(Subject):
             named = isinstance(error, JsonRpcError) and strategy is not None and strategy.names(error.code)
             member.delivery = worse(member.delivery, Delivery.REJECTED if named else outcome.delivery)
             if isinstance(error, (Refused, DeadlineExceeded, ClientClosedError)):
-                if isinstance(error, Refused) and error.__cause__ is None and before is not None:
-                    # A breaker's or a call's inside of the function: raised from the failure before, as a layer's is.
+                if not isinstance(error, DeadlineExceeded) and error.__cause__ is None and before is not None:
+                    # A breaker's or a call's inside of the function, or the client is closed: raised from the failure before, as a layer's is.
                     caused(error, before.error)
                 return Stop("refused")
             if isinstance(error, ResultValidationError):
                 return Stop("error")
         if isinstance(error, TimeoutError) and now >= self._ends - SLACK:
             return self._late(member, outcome, now)
-        if error is None and self.policy.success_ends:
-            return OK
-        if strategy is None:
-            return Stop("error")
+        if strategy is None or (error is None and self.policy.success_ends):
+            return OK if error is None else Stop("error")
+        if error is None:
+            member.delivery = Delivery.MAYBE_EXECUTED  # The server did it, whatever the strategy waits for and whatever comes of later tries.
         try:
             return self.policy.judge(attempt, member, outcome, strategy.propose(member, outcome), now)
         except Refused as refusal:

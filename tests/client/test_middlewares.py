@@ -28,6 +28,7 @@ from rpcretry import (
     ConnectError,
     ConnectionLostError,
     DeadlineExceeded,
+    Delivery,
     HTTPStatusError,
     Request,
     RequestTimeoutError,
@@ -421,7 +422,8 @@ def test_a_client_that_is_closed_between_two_attempts_asks_none() -> None:
     with pytest.raises(ClientClosedError, match="was closed while a call was under way") as caught:
         client.call("m")
     assert (log, len(backend.exchanges)) == (["a in"], 1)
-    assert caught.value.__cause__ is None
+    assert caught.value.delivery is Delivery.MAYBE_EXECUTED
+    assert isinstance(caught.value.__cause__, ConnectionLostError)
 
 
 @pytest.mark.parametrize("kind", ["requests", "aiohttp"])

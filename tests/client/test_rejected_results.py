@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support import Rig, both_drivers
+from support import Rig, both_drivers, fresh
 
-from rpcretry import BatchRequest, Request, RetryBudget, RetryExhaustedError, RetryStrategy
-from rpcretry.errors import BudgetExhaustedError
+from rpcretry import (
+    BatchRequest,
+    BudgetExhaustedError,
+    ConnectError,
+    DeadlineExceeded,
+    Delivery,
+    HTTPStatusError,
+    Request,
+    RetryBudget,
+    RetryExhaustedError,
+    RetryStrategy,
+    RpcRetryError,
+)
 from rpcretry.retry import Fallback, PeriodicBackoff
-from rpcretry.testing import result
+from rpcretry.testing import http, result
+from rpcretry.transport import Exchange, Reply
 
 WAYS: dict[str, Callable[[Any], Any]] = {
     "call": lambda client: client.call("get"),
@@ -67,3 +81,53 @@ def test_the_log_line_of_such_an_end_names_its_cause(driver: str, caplog: pytest
     with pytest.raises(RetryExhaustedError):
         Rig(driver, *[result("pending")] * 2, retry_strategy=until_done(wrap=True)).call("get")
     assert caplog.messages[-1] == "get: gave up after 2 attempts in 0.50 s (attempts): no result was accepted"
+
+
+# --- what such a result says of the server: that it did the work ---
+
+
+def until(attempts: int = 5, **options: Any) -> RetryStrategy:
+    return RetryStrategy(when=lambda outcome, number: outcome.result == "pending", backoff=PeriodicBackoff(attempts, 1.0), **options)
+
+
+@both_drivers
+@pytest.mark.parametrize(
+    ("script", "options", "kind"),
+    [
+        ([result("pending")] * 3, {"deadline": 2.5}, DeadlineExceeded),
+        ([result("pending"), *[fresh(ConnectError("nobody there"))] * 6], {}, ConnectError),
+        ([result("pending")] * 3, {"layers": RetryBudget(1)}, BudgetExhaustedError),
+        ([result("pending"), http(429)], {}, HTTPStatusError),
+    ],
+)
+def test_the_end_of_a_call_does_not_deny_it(driver: str, script: list[Any], options: dict[str, Any], kind: type[RpcRetryError]) -> None:
+    with pytest.raises(kind) as caught:
+        Rig(driver, *script, retry_strategy=until(exceptions={ConnectionError}), **options).call("pay")
+    assert caught.value.delivery is Delivery.MAYBE_EXECUTED
+
+
+BUSY = [{"jsonrpc": "2.0", "id": 1, "result": "ok"}, {"jsonrpc": "2.0", "id": 2, "error": {"code": 2001, "message": "busy"}}]
+
+
+@both_drivers
+@pytest.mark.parametrize("second", [Reply(json.dumps(BUSY).encode()), Reply(b"", 413)])
+def test_under_a_key_it_goes_again_in_the_same_body_or_not_at_all(driver: str, second: Reply) -> None:
+    keys: list[str] = []
+
+    def seen(answer: Reply) -> Callable[[Exchange], Reply]:
+        def give(exchange: Exchange) -> Reply:
+            keys.append(exchange.headers["Idempotency-Key"])
+            return answer
+
+        return give
+
+    pending = Reply(json.dumps([{"jsonrpc": "2.0", "id": id, "result": "pending"} for id in (1, 2)]).encode())
+    one = Reply(b'{"jsonrpc":"2.0","id":2,"result":"pending"}')
+    strategy = until(codes={2001}, idempotent={"get_*"})
+    script = [seen(pending), seen(second), *[seen(one)] * 3]
+    rig = Rig(driver, *script, retry_strategy=strategy, idempotency_key=lambda batch: "+".join(request.method for request in batch))
+    with contextlib.suppress(HTTPStatusError):
+        rig.send(BatchRequest(Request("pay"), Request("ship")), _deadline=2.5)
+    # Each of them was done under that key, and is done once more under any other.
+    assert set(keys) == {"pay+ship"}
+    assert len(keys) == 2
