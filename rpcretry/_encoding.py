@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic_core import to_json
 
-from ._json import Codec, JsonCodec
+from ._json import Codec, JsonCodec, refuse_read_once
 from ._requests import Requests
 from ._unset import UNSET
-from .messages import Request
+from .messages import Request, RequestId
 
-__all__ = ["encode_batch", "encode_request", "encode_requests", "split_batch"]
+__all__ = ["encode_batch", "encode_request", "encode_requests", "refuse_second", "split_batch", "without_id"]
 
 # Documents that are encoded at once; many more would only fall out of the processor's cache.
 TOGETHER = 256
@@ -91,12 +91,36 @@ def encode_requests(codec: Codec, requests: Requests) -> bytes:
         some = requests.part(range(start, start + TOGETHER))
         piece = b""
         if STRUCTURED.issuperset(map(type, some.params)) and None not in some.ids:
-            with contextlib.suppress(TypeError, ValueError):
+            try:
                 documents = [{"jsonrpc": "2.0", "method": m, "params": p, "id": i} for m, p, i in zip(some.methods, some.params, some.ids, strict=True)]
                 piece = codec.dumps(documents)[1:-1]
+            except (TypeError, ValueError):
+                for request in some:
+                    refuse_second(request)
         # One by one it shows which of them is at fault.
         pieces.append(piece or b",".join([encode_request(codec, request) for request in some]))
     return encode_batch(pieces)
+
+
+def refuse_second(request: Request) -> None:
+    """Refuse a request that may have been written before, and cannot be written again.
+
+    :raises TypeError: naming the method, and the fix.
+    """
+    try:
+        refuse_read_once(request._params)
+    except TypeError as problem:
+        raise TypeError(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
+
+
+def without_id(codec: Codec, id: RequestId, body: bytes) -> bytes:
+    """The body of a single request without its id."""
+    end = b'"id":' + codec.dumps(id) + b"}"
+    if body.endswith(end):
+        return body[: -len(end)]
+    document: Any = codec.loads(body, None)
+    del document["id"]
+    return codec.dumps(document)
 
 
 def split_batch(body: bytes) -> list[bytes]:

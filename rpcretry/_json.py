@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import encodings
 import encodings.aliases
 import enum
@@ -14,7 +15,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, core_sch
 
 from ._unset import UNSET
 
-__all__ = ["Codec", "JsonCodec"]
+__all__ = ["Codec", "JsonCodec", "refuse_read_once"]
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 LETTER_I, LETTER_N, LETTER_L, LETTER_U = b"INlu"
@@ -68,6 +69,7 @@ def _dumps_slowly(value: object) -> bytes:
             if not str(problem).startswith("keys must be"):
                 raise
             # Keys that are no strings, which pydantic_core writes and json does not.
+            refuse_read_once(value)
             return _STRICT.encode(to_jsonable_python(value, fallback=_plain)).encode()
     except RecursionError:
         raise ValueError("the value is nested too deeply, or in a circle") from None
@@ -125,10 +127,31 @@ def _became_null(value: Any, written: Any) -> bool:
     return False
 
 
+def refuse_read_once(value: object) -> None:
+    """For what may have been written before: what of it can be read only once may be empty now, and would be sent so.
+
+    :raises TypeError: where an iterator is in it, among its items, values and fields.
+    """
+    found, seen = [value], set[int]()
+    for one in found:
+        if isinstance(one, Iterator):
+            raise TypeError(f"a {type(one).__name__} can be read only once; write list(...) around it")
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Mapping):
+            found += one.values()
+        elif isinstance(one, (list, tuple, set, frozenset)):
+            found += one
+        elif dataclasses.is_dataclass(one) and not isinstance(one, type):
+            found += [getattr(one, field.name, None) for field in dataclasses.fields(one)]
+        elif hasattr(type(one), "__pydantic_serializer__"):
+            found += vars(one).values()
+
+
 def _jsonable(value: object) -> object:
-    if isinstance(value, Iterator):
-        # pydantic_core may have taken items from it before it gave up.
-        raise TypeError(f"a {type(value).__name__} can be read only once; write list(...) around it")
+    # pydantic_core may have taken items from it before it gave up.
+    refuse_read_once(value)
     return to_jsonable_python(value, fallback=_plain)
 
 

@@ -26,6 +26,9 @@ class Plan(Protocol):
     def check(self, element: Any) -> Exception | None:
         """Why *element* of the source cannot be called."""
 
+    def check_again(self, element: Any) -> None:
+        """Raises where *element* cannot be called once :meth:`calls` has looked at it."""
+
     def identity(self, element: Any) -> Any:
         """What may be only once in a batch; ``None`` where that does not matter."""
 
@@ -104,6 +107,7 @@ class CallsCore:
         refused: list[Any] = []
         for place in places:
             try:
+                self._plan.check_again(place[1])
                 self._plan.calls([place])
             except ClientClosedError:
                 raise

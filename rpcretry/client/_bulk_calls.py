@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._check import count
+from .._encoding import refuse_second
 from .._requests import Requests
 from .._unset import UNSET
 from ..bulk._calls import Place, Resumable
@@ -134,6 +135,9 @@ class ClientPlan:
         hint = "; write Request(method, params=[...])" if isinstance(element, str) else ""
         hint = "; give its requests one by one, and batch_size" if isinstance(element, BatchRequest) else hint
         return TypeError(f"bulk takes Request objects, got {type(element).__name__} {element!r:.60}{hint}")
+
+    def check_again(self, element: Request) -> None:
+        refuse_second(element)
 
     def identity(self, element: Request) -> Any:
         return element._id if isinstance(element._id, (int, str)) else None

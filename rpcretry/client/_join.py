@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..codec import Codec, Reader, encode_batch
+from ..codec import Reader, encode_batch
 from ..transport import Exchange, Reply, SharedExchange
 from ._join_replies import is_answer, parsed, refusal
 
-__all__ = ["NEAR", "Batch", "Found", "Pending", "SizeTrial", "Trial", "answer", "fields_of", "for_all", "hear", "is_last", "together", "without_id"]
+__all__ = ["NEAR", "Batch", "Found", "Pending", "SizeTrial", "Trial", "answer", "fields_of", "for_all", "hear", "is_last", "together"]
 
 # Limits of calls of one turn of the loop differ by the time that it took to make the calls. Those that are this near to the last
 # one, in seconds, end with the exchange, whose backend knows what was sent. It is less than what the engine allows a timer
@@ -240,16 +240,6 @@ def fields_of(headers: Mapping[str, str]) -> object:
 
 def _name(field: tuple[str, str]) -> str:
     return field[0]
-
-
-def without_id(codec: Codec, exchange: Exchange) -> bytes:
-    """The body of a single request without its id."""
-    end = b'"id":' + codec.dumps(exchange.ids[0]) + b"}"
-    if exchange.body.endswith(end):
-        return exchange.body[: -len(end)]
-    document: Any = codec.loads(exchange.body, None)
-    del document["id"]
-    return codec.dumps(document)
 
 
 def answer(future: Found, found: object) -> None:

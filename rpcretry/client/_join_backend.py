@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._encoding import without_id
 from ..codec import Reader
 from ..context import RUNNING
 from ..errors import ClientClosedError, Delivery, RequestTimeoutError, TransportError
@@ -18,7 +19,7 @@ from ..events import logger
 from ..messages import fresh
 from ..retry.strategy import _idempotency
 from ..transport import AsyncBackend, Exchange, Reply, SharedExchange
-from ._join import NEAR, Batch, Found, Pending, SizeTrial, Trial, answer, fields_of, for_all, hear, is_last, together, without_id
+from ._join import NEAR, Batch, Found, Pending, SizeTrial, Trial, answer, fields_of, for_all, hear, is_last, together
 from ._join_replies import FailedReply, JoinedReply, copied, is_no_answer, marked, read_joined, without_frames
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class JoiningBackend:
         method = exchange.requests[0].method
         if not exchange.ids or not (method in self._names or any(glob.match(method) for glob in self._globs)):
             return None
-        return without_id(self._reader.codec, exchange)
+        return without_id(self._reader.codec, exchange.ids[0], exchange.body)
 
     def _enter(self, loop: asyncio.AbstractEventLoop, future: Found, exchange: Exchange, body: bytes | None) -> tuple[Pending, Batch | None]:
         where: object = (loop, fields_of(exchange.headers)) if exchange.headers else loop
@@ -236,7 +237,9 @@ class JoiningBackend:
             self._watch(batch)
 
     def _send_again(self, several: Sequence[Pending], trial: Trial) -> None:
-        if several:
+        if self._closed:
+            self._withdraw(several, ClientClosedError("the client was closed while a call was under way; close it after the last call"))
+        elif several:
             batch = Batch.of(several)
             batch.trial = trial
             self._send(batch, Delivery.REJECTED)

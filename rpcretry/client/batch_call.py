@@ -125,7 +125,9 @@ class BatchCall(Call):
         if self.policy.fallback is not None:
             # Begun first: the codec may ask for the current attempt.
             self.open(now)
-            self._recalled = self._recalls(self._requests, self._converts)
+            if self.policy.fallback.remembers:
+                self._fragments = split_batch(self._body)
+                self._recalled = self._recalls(self._requests, self._fragments, self._converts)
         return self._order(self.begin(now), now)
 
     def exchange(self, attempt: Attempt) -> Exchange:
@@ -204,7 +206,9 @@ class BatchCall(Call):
         if self._options.key is not None and any(member.delivery is Delivery.MAYBE_EXECUTED for member in members):
             # It went out before under its key. Its parts have keys of their own, by which the server would not know them.
             return False
-        self._whole.most = (len(outcomes) + 1) // 2
+        half, most = (len(outcomes) + 1) // 2, self._whole.most
+        # A part that was on its way may be told of a larger one later.
+        self._whole.most = half if most is None else min(half, most)
         return True
 
     @property

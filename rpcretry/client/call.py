@@ -11,6 +11,7 @@ import abc
 from collections.abc import Hashable, Sequence
 from typing import Any, TypeAlias
 
+from .._encoding import without_id
 from .._unset import UNSET
 from ..codec import Reader, encode_request, read_notification, read_single
 from ..errors import JsonRpcError, ResultValidationError, RpcRetryError
@@ -90,11 +91,9 @@ class Call(Engine, abc.ABC):
         fallback = self.policy.fallback
         return self._recalled[member.index] if fallback is not None and fallback.remembers else None
 
-    def _recalls(self, requests: Sequence[Request], converts: Sequence[Convert | None] | None = None) -> list[Hashable]:
-        # Worked out with the body: params that are changed later are not those that the result is for.
-        fallback, options, dumps = self.policy.fallback, self._options, self._reader.codec.dumps
-        if fallback is None or not fallback.remembers:
-            return []
+    def _recalls(self, requests: Sequence[Request], bodies: Sequence[bytes], converts: Sequence[Convert | None] | None = None) -> list[Hashable]:
+        # By what is sent: params that are changed later, or can be read only once, are not those that the result is for.
+        options, codec = self._options, self._reader.codec
         # One fallback may serve several clients, and one client several users, who may not see each other's results. What
         # one call asks to be validated into a type is no result for another.
         headers = {name.lower(): value for name, value in options.headers.items()} if options.headers is not None else {}
@@ -102,8 +101,8 @@ class Call(Engine, abc.ABC):
         where = (self._reader, frozenset(headers.items()))
         each = [options.convert] * len(requests) if converts is None else converts
         return [
-            (*where, convert, request._method, b"" if request._params is UNSET else dumps(request._params))
-            for request, convert in zip(requests, each, strict=True)
+            (*where, convert, body if request._id is None or request._id is UNSET else without_id(codec, request._id, body))
+            for request, body, convert in zip(requests, bodies, each, strict=True)
         ]
 
     def stand_in(self, member: Member, value: Any) -> Response[Any]:
@@ -201,7 +200,8 @@ class SingleCall(Call):
         if self.policy.fallback is not None:
             # Begun first: the codec may ask for the current attempt.
             self.open(now)
-            self._recalled = self._recalls((self._request,))
+            if self.policy.fallback.remembers:
+                self._recalled = self._recalls((self._request,), (self._body,))
         step = self.begin(now)
         return self._exchange(step.ends_by) if type(step) is Attempt else self._order(step, now)
 

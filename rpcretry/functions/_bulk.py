@@ -64,6 +64,9 @@ class FunctionPlan:
     def check(self, element: Any) -> Exception | None:
         return None
 
+    def check_again(self, element: Any) -> None:
+        """Nothing was made of it."""
+
     def identity(self, element: Any) -> Any:
         return None
 

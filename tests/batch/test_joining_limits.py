@@ -255,8 +255,9 @@ def test_an_error_that_a_part_gets_is_an_answer() -> None:
     run(act)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 9])
 @pytest.mark.parametrize("status", [400, 413])
-def test_a_client_that_is_closed_meanwhile_sends_no_parts(status: int) -> None:
+def test_a_client_that_is_closed_meanwhile_sends_no_parts(status: int, count: int) -> None:
     class Closing(Server):
         async def exchange(self, exchange: Exchange, /) -> Reply:
             reply = await super().exchange(exchange)
@@ -267,8 +268,8 @@ def test_a_client_that_is_closed_meanwhile_sends_no_parts(status: int) -> None:
     client = client_of(server)
 
     async def act() -> None:
-        assert [type(failure) for failure in await calls(client, 2)] == [rpcretry.ClientClosedError] * 2
-        assert server.sizes == [2]
+        assert [type(failure) for failure in await calls(client, count)] == [rpcretry.ClientClosedError] * count
+        assert server.sizes == [count]
 
     run(act)
 

@@ -354,6 +354,37 @@ def test_parts_at_once(concurrency: int) -> None:
     asyncio.run(main())
 
 
+def test_what_was_too_large_is_not_tried_again_after_a_late_answer() -> None:
+    sizes: list[tuple[int, int]] = []
+
+    class Backend:
+        def __init__(self) -> None:
+            self.second = asyncio.Event()
+
+        async def exchange(self, exchange: Exchange, /) -> Reply:
+            first, size = json.loads(exchange.body)[0]["params"][0], len(exchange.ids)
+            sizes.append((first, size))
+            if size == 1:
+                # By now the first part knows that only single ones are taken; then the second part's 413 arrives.
+                self.second.set()
+            elif first == 8:
+                await self.second.wait()
+            await asyncio.sleep(0)
+            return Reply(b"", 413) if size > 1 else Reply(json.dumps([{"jsonrpc": "2.0", "id": exchange.ids[0], "result": first}]).encode())
+
+        async def aclose(self) -> None: ...
+
+    async def act() -> None:
+        async with AsyncClient(Backend(), max_batch_size=8, batch_concurrency=2) as client:
+            async with client.batch() as batch:
+                handles = [batch.call("work", number) for number in range(16)]
+            assert [handle.result() for handle in handles] == list(range(16))
+
+    asyncio.run(act())
+    assert sizes[:5] == [(0, 8), (8, 8), (0, 4), (0, 2), (0, 1)]
+    assert {size for _, size in sizes[5:]} == {1}
+
+
 def test_a_cancel_ends_all_parts() -> None:
     async def main() -> None:
         agauge = AsyncGauge()
