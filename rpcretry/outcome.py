@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from ._unset import UNSET
@@ -194,6 +194,14 @@ class Member:
 
     def __repr__(self) -> str:
         return f"<Member {self.request!r} tries={self.tries} verdict={self.verdict!r}>"
+
+
+def telling(members: Sequence[Member], outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Those of *outcomes* that tell something of the server: that no answer came to a notification does not, where calls went with it."""
+    if len(outcomes) == 1:
+        return outcomes
+    answered = [outcome for member, outcome in zip(members, outcomes, strict=True) if outcome.error is not None or not member.is_notification]
+    return answered or outcomes
 
 
 @final

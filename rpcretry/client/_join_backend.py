@@ -20,7 +20,7 @@ from ..messages import fresh
 from ..retry.strategy import _idempotency
 from ..transport import AsyncBackend, Exchange, Reply, SharedExchange
 from ._join import NEAR, Batch, Found, Pending, SizeTrial, Trial, answer, fields_of, for_all, hear, is_last, together
-from ._join_replies import FailedReply, JoinedReply, copied, is_no_answer, marked, read_joined, without_frames
+from ._join_replies import FailedReply, JoinedReply, copied, marked, read_joined, says_little, without_frames
 
 if TYPE_CHECKING:
     from .joining import Joining
@@ -327,14 +327,14 @@ class JoiningBackend:
             self._resend(exchange, [pending for pending in sent if pending.is_wanted], refused, reply)
             return
         # What says the most about the server comes first, and speaks for the exchange where it counts once.
-        failures: list[tuple[Pending, Exception]] = []
+        later: list[tuple[Pending, Any]] = []
         for pending, value in zip(sent, values, strict=True):
-            if isinstance(value, Exception):
-                failures.append((pending, value))
+            if isinstance(value, Exception) or not pending.exchange.ids:
+                later.append((pending, value))
             else:
                 self._hand_out(pending, value, reply, shared)
-        for pending, problem in sorted(failures, key=is_no_answer):
-            self._hand_out(pending, marked(problem, shared), reply, shared)
+        for pending, value in sorted(later, key=says_little):
+            self._hand_out(pending, marked(value, shared) if isinstance(value, Exception) else value, reply, shared)
 
     def _resend(self, exchange: Exchange, several: list[Pending], refused: int, reply: Reply) -> None:
         """The server did nothing: send the same requests in another way."""

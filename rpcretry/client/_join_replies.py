@@ -13,7 +13,7 @@ from ..messages import RequestId, fresh
 from ..transport import Exchange, Reply, SharedExchange
 from .batch_limits import names_a_request, says_too_large
 
-__all__ = ["FailedReply", "JoinedReply", "copied", "is_answer", "is_no_answer", "marked", "parsed", "read_joined", "refusal", "without_frames"]
+__all__ = ["FailedReply", "JoinedReply", "copied", "is_answer", "marked", "parsed", "read_joined", "refusal", "says_little", "without_frames"]
 
 # By these a server that takes no arrays, or something in front of it, turns the document down before any method is called:
 # it is no request to it (400, 422), or of no kind that it takes (405, 406, 415). The other 4xx say nothing about the document, but
@@ -183,6 +183,6 @@ def copied(value: Any) -> Any:
     return value if isinstance(value, Exception) else copy.deepcopy(value)
 
 
-def is_no_answer(failure: tuple[object, Exception]) -> bool:
-    """Whether a failure is none that the server answered with."""
-    return not isinstance(failure[1], JsonRpcError)
+def says_little(found: tuple[object, object]) -> int:
+    """How little it says of the server: an error that it answered with, another failure, or that no answer came to a notification."""
+    return 0 if isinstance(found[1], JsonRpcError) else 1 if isinstance(found[1], Exception) else 2

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .._check import number
 from ..errors import JsonRpcError
-from ..outcome import Attempt, Member, Outcome, Retry, Stop
+from ..outcome import Attempt, Member, Outcome, Retry, Stop, telling
 from ..retry.layer import Layer
 
 __all__ = ["AdaptiveDelay"]
@@ -56,7 +56,7 @@ class AdaptiveDelay(Layer):
         return verdict if verdict.held else verdict._replace(delay=verdict.delay * self.factor)
 
     def settle(self, attempt: Attempt, outcomes: Sequence[Outcome], now: float) -> None:
-        failed = 0
+        failed, outcomes = 0, telling(attempt.members, outcomes)
         for outcome in outcomes:
             if outcome.error is not None and not isinstance(outcome.error, JsonRpcError):
                 failed += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._check import count, is_async_callable, number, plain_callable_with, text
 from ..events import Sink
-from ..outcome import Attempt, Member, Outcome, Wait
+from ..outcome import Attempt, Member, Outcome, Wait, telling
 from ..retry.backoff import Backoff
 from ..retry.layer import Layer
 from ..retry.strategy import _several
@@ -199,7 +199,7 @@ class CircuitBreaker(Circuit, Layer):
         permit = self._permits.pop(attempt, None)
         if permit is None:
             return
-        verdicts = self._common.verdicts
+        verdicts, outcomes = self._common.verdicts, telling(attempt.members, outcomes)
         first = outcomes[0]
         failed = False if verdicts.plain and first.error is None else verdicts.among(outcomes)
         shared = first.shared
@@ -246,7 +246,8 @@ class CircuitBreaker(Circuit, Layer):
         verdicts = self._common.verdicts
         shared = outcomes[0].shared
         for machine, permit, places in self._shares.pop(attempt, ()):
-            failed = verdicts.among(outcomes if places is ONLY else [outcomes[place] for place in places])
+            own = outcomes if places is ONLY else telling([attempt.members[place] for place in places], [outcomes[place] for place in places])
+            failed = verdicts.among(own)
             if failed is None or (shared is not None and not shared.claim(machine)):
                 machine.give_back(permit)
                 continue

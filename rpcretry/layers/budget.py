@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .._check import number, text
 from ..errors import BudgetExhaustedError
 from ..events import BudgetRefused
-from ..outcome import Attempt, Member, Outcome, Retry, Stop
+from ..outcome import Attempt, Member, Outcome, Retry, Stop, telling
 from ..retry.layer import Layer
 from ..transport import SharedExchange
 from ._names import checks_names
@@ -122,7 +122,7 @@ class RetryBudget(Layer):
         if self._level >= capacity and not self._spent:
             return
         tokens = 0.0
-        for outcome in outcomes:
+        for outcome in telling(attempt.members, outcomes):
             if outcome.error is None and (outcome.shared is None or outcome.shared.claim(self)):
                 tokens += self.refund
         with self._lock:

@@ -128,7 +128,7 @@ def test_what_stops_is_paid_back_and_what_succeeded_brings_its_share(stopped: in
     budget.settle(call, outcomes, 0.0)
     assert budget.level == level
     # Once.
-    budget.settle(call, outcomes[1:], 0.0)
+    budget.settle(call, [outcome(), *outcomes[1:]], 0.0)
     assert budget.level == level
 
 

@@ -7,7 +7,7 @@ import pytest
 from rpcretry import ConnectionLostError
 from rpcretry.layers import AdaptiveDelay
 from rpcretry.layers._window import CallWindow, TimeWindow
-from rpcretry.outcome import Attempt, Outcome
+from rpcretry.outcome import Attempt, Member, Outcome
 
 LOST = Outcome(error=ConnectionLostError("x"))
 
@@ -48,9 +48,8 @@ def test_a_window_of_calls_forgets_the_oldest() -> None:
 
 
 def test_an_adaptive_delay_comes_back_to_one_by_the_same_steps() -> None:
-    layer, attempt = AdaptiveDelay(alpha=0.5), Attempt(1, [], 0.0, "x")
-    rates = []
+    layer, rates = AdaptiveDelay(alpha=0.5), []
     for outcomes in ([Outcome(5)], [LOST], [Outcome(5)], [LOST, Outcome(5)]):
-        layer.settle(attempt, outcomes, 0.0)
+        layer.settle(Attempt(1, [Member(None) for _ in outcomes], 0.0, "x"), outcomes, 0.0)
         rates.append(layer.success_rate)
     assert rates == [1.0, 0.5, 0.75, 0.625]
