@@ -12,7 +12,9 @@ from typing import Any
 
 def closest(name: str, known: Sequence[str]) -> str:
     """The end of an error message: which known name was probably meant."""
-    found = difflib.get_close_matches(name, known, n=1)
+    # The letters of _retry are nearer to _result than to _retry_strategy.
+    longer = [each for each in known if each.startswith(name)] if len(name) > 2 else []
+    found = longer or difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(known)}"
 
 

@@ -120,11 +120,11 @@ class Group(TyperGroup):
     """The commands. However one of them ends, even while it reads its arguments or prints its help, it ends as the others do."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with ending("the output"):
+        with ending("the output broke off"):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with ending("the output"):
+        with ending("the output broke off"):
             return super().invoke(ctx)
 
 

@@ -98,7 +98,7 @@ def call(asked: Invocation) -> None:
       rpcretry call env:NODE_URL status --bearer-env NODE_TOKEN
       rpcretry call URL --batch requests.jsonl > answers.jsonl
     """
-    with ending("the call"):
+    with ending("the call broke off"):
         library = _library(asked.backend)
         from .call import run
 
@@ -149,7 +149,7 @@ def backoff(
       rpcretry backoff periodic:interval=2,jitter=0.1 --json
       rpcretry backoff exponential:attempts=8,jitter=equal --plot delays.svg
     """
-    with ending("the table"):
+    with ending("the table broke off"):
         from .backoff import show
 
         show(spec, limit, seed, as_json=as_json, plot=plot)
@@ -183,7 +183,7 @@ def demo(
       rpcretry demo | tee demo.txt   plain lines, no colour
     """
     backends = ["requests", "aiohttp"] if backend is BackendChoice.both else [backend.value]
-    with ending("the demo"):
+    with ending("the demo broke off"):
         succeeded = _demo(backends, random.SystemRandom().randrange(1_000_000) if seed is None else seed)
     raise typer.Exit(0 if succeeded else 1)
 
@@ -224,7 +224,7 @@ def openrpc(
       rpcretry openrpc http://localhost:8545 -o node.py --class-name Node
       rpcretry openrpc https://example.org/openrpc.json --bearer-env TOKEN
     """
-    with ending("the command"):
+    with ending("the command broke off"):
         from .openrpc import Invocation, is_url, run
 
         run(
@@ -280,7 +280,7 @@ def simulate(
       rpcretry simulate outage.toml --clients 100000
       rpcretry simulate outage.toml --json | jq .expectations
     """
-    with ending("the simulation"):
+    with ending("the simulation broke off"):
         from .simulate import Asked, run
 
         run(

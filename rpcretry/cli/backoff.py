@@ -15,7 +15,7 @@ from .._specs import SpecError, parse_backoff
 from ..retry.backoff import UNLIMITED, Backoff, DecorrelatedJitterBackoff
 from ..retry.jitter import Jitter
 from . import UNUSABLE
-from ._ends import CommandError
+from ._ends import CommandError, writing
 from ._exact import write
 from ._output import put
 from .attempts import DIM, GOOD, HEAD, PlainLines, make_lines
@@ -111,7 +111,8 @@ def _draw(found: Survey, path: Path) -> None:
         raise CommandError('--plot needs matplotlib; install with: pip install "rpcretry[plot]"', UNUSABLE) from None
     if not found.delays:
         raise CommandError("--plot: a backoff without retries has no delays to draw; give attempts=1 or more", UNUSABLE)
-    draw(found, title_of(found.backoff), path)
+    with writing(path):
+        draw(found, title_of(found.backoff), path)
 
 
 def title_of(backoff: Backoff) -> str:

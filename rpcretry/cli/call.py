@@ -20,10 +20,11 @@ from ..errors import (
     RpcRetryError,
     TransportError,
 )
+from ..events import AttemptStarted, Event, Sink
 from ..messages import BatchRequest, BatchResponse, Request, Response
 from ..retry import RetryStrategy
-from . import PROTOCOL, RPC_ERROR, TRANSPORT, UNUSABLE
-from ._ends import CommandError
+from . import INTERRUPTED, PROTOCOL, RPC_ERROR, TRANSPORT, UNUSABLE
+from ._ends import CommandError, ending
 from ._exact import ExactCodec, write
 from ._inputs import Secrets, basic_auth, headers_of, in_locale, params_of, params_of_text, read_batch, target_of
 from ._options import Invocation
@@ -33,6 +34,16 @@ from .attempts import NOT_DECLARED, Watch, make_lines
 __all__ = ["exit_code", "explain", "run"]
 
 T = TypeVar("T")
+
+
+class _UnderWay:
+    """A client's sink that knows whether an attempt is under way."""
+
+    def __init__(self) -> None:
+        self.is_so = False
+
+    def __call__(self, event: Event) -> None:
+        self.is_so = isinstance(event, AttemptStarted)
 
 
 def run(asked: Invocation, library: str) -> int:
@@ -45,34 +56,45 @@ def run(asked: Invocation, library: str) -> int:
     secrets, codec = Secrets(), ExactCodec()
     request, is_array = _requests(asked, secrets)
     watch = Watch(make_lines(sys.stderr), len(request) if isinstance(request, BatchRequest) else 1) if asked.verbose else None
+    under_way = _UnderWay()
     indent = None if asked.compact else 2
     try:
-        url, options = _client_options(asked, secrets, watch)
+        url, options = _client_options(asked, secrets, [under_way] if watch is None else [under_way, watch])
         send = _over_aiohttp if library == "aiohttp" else _over_requests
         found = send(asked, url, request, {**options, "codec": codec}, secrets)
     except RpcRetryError as problem:
         raise CommandError(secrets.clean(explain(problem, may_add_idempotent=not asked.notify)), exit_code(problem)) from None
+    except KeyboardInterrupt:
+        if not under_way.is_so:
+            raise
+        raise CommandError("interrupted while an attempt was under way; the server may have executed it", INTERRUPTED) from None
     finally:
         if watch is not None:
             watch.break_off()
     if isinstance(found, BatchResponse):
         answers = [_answer(response, codec if asked.raw else None, secrets) for response in found]
         if is_array:
-            put(write(answers, indent))
+            _put(write(answers, indent))
         elif answers:
-            put("\n".join(map(write, answers)))
+            _put("\n".join(map(write, answers)))
         if watch is not None:
             watch.count([response.error for response in found if response.error is not None])
         return RPC_ERROR if found.is_error else 0
     if asked.notify:
         return 0
     if asked.raw:
-        put(write(codec.last, indent))
+        _put(write(codec.last, indent))
     if found.error is not None:
         raise CommandError(secrets.clean(explain(found.error)), exit_code(found.error))
     if not asked.raw:
-        put(write(found.result, indent))
+        _put(write(found.result, indent))
     return 0
+
+
+def _put(text: str) -> None:
+    """Print what came of the call, which cannot be undone where that fails."""
+    with ending("the call was made, but its result could not be written"):
+        put(text)
 
 
 def exit_code(error: RpcRetryError | Exception) -> int:
@@ -147,7 +169,7 @@ def _usable(make: Callable[[], T], secrets: Secrets) -> T:
         raise CommandError(secrets.clean(printable(str(problem))), UNUSABLE) from None
 
 
-def _client_options(asked: Invocation, secrets: Secrets, watch: Watch | None) -> tuple[str, dict[str, Any]]:
+def _client_options(asked: Invocation, secrets: Secrets, sinks: list[Sink]) -> tuple[str, dict[str, Any]]:
     """The URL, and what both clients take."""
     url = target_of(asked.url, secrets)
     if asked.cacert is not None:
@@ -161,7 +183,7 @@ def _client_options(asked: Invocation, secrets: Secrets, watch: Watch | None) ->
         "retry_strategy": _strategy(asked),
         "deadline": asked.deadline,
         "max_batch_size": asked.max_batch_size,
-        "on_event": () if watch is None else watch,
+        "on_event": sinks,
     }
     if asked.timeout is not None:
         options["timeout"] = asked.timeout

@@ -22,8 +22,8 @@ from ..backends._target import MAX_RESPONSE_SIZE, Target, basic
 from ..errors import MethodNotFoundError, RpcRetryError
 from ..openrpc import DocumentError, generate
 from ..openrpc._module import check_class_name, require
-from . import PROTOCOL, RPC_ERROR, TRANSPORT, UNUSABLE, UNWRITABLE
-from ._ends import CommandError
+from . import PROTOCOL, RPC_ERROR, TRANSPORT, UNUSABLE
+from ._ends import CommandError, writing
 from ._inputs import Secrets, headers_of, target_of
 from ._output import printable
 from .call import exit_code, explain
@@ -121,13 +121,11 @@ def _is_stream(path: Path) -> bool:
 
 def _write(given: Path, module: str) -> None:
     """Put the module in place as a whole, so that what was there stays where that fails."""
-    try:
+    with writing(given):
         if _is_stream(given):
             given.write_text(module, encoding="utf-8")
         else:
             _replace(given.resolve(), module)
-    except OSError as problem:
-        raise CommandError(f"cannot write {given}: {problem.strerror or problem}", UNWRITABLE) from None
 
 
 def _replace(path: Path, module: str) -> None:

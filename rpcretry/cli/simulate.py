@@ -20,7 +20,7 @@ from ..simulation import PolicySpec, Result, Scenario, draw, simulate
 from ..simulation._files import PolicyFileError, Study, load, scaled
 from ..simulation._report import FORMATS, MEASURES, Expectation, document
 from . import UNUSABLE
-from ._ends import CommandError
+from ._ends import CommandError, writing
 from ._exact import write
 from ._output import put
 from .attempts import BAD, DIM, GOOD, HEAD, Piece, PlainLines, make_lines, terminal
@@ -71,12 +71,8 @@ def run(asked: Asked) -> None:
         _check_plot(asked.plot)
     for path in filter(None, (asked.plot, asked.output)):
         # Before the minute that the simulations take, and not after it.
-        if not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        with writing(path):
+            _check_writable(path)
     study = _chosen(asked)
     lines = None if asked.as_json else make_lines(sys.stdout)
     results: list[Result] = []
@@ -87,7 +83,8 @@ def run(asked: Asked) -> None:
         # Also after Ctrl-C: what is finished took its time.
         _put(asked, study, results, lines)
     if asked.plot is not None:
-        draw(study.scenarios, results, asked.plot)
+        with writing(asked.plot):
+            draw(study.scenarios, results, asked.plot)
     checked = _checked(study, results)
     failed = sum(not each.holds(result) for each, result in checked)
     if failed:
@@ -106,6 +103,18 @@ def _check_plot(path: Path) -> None:
         if (problem.name or "").partition(".")[0] != "matplotlib":
             raise
         raise CommandError('--plot needs matplotlib; install with: pip install "rpcretry[plot]"', UNUSABLE) from None
+
+
+def _check_writable(path: Path) -> None:
+    problem = None
+    if not path.parent.is_dir():
+        problem = errno.ENOENT
+    elif path.is_dir():
+        problem = errno.EISDIR
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        problem = errno.EACCES
+    if problem is not None:
+        raise OSError(problem, os.strerror(problem))
 
 
 def _chosen(asked: Asked) -> Study:
@@ -354,6 +363,7 @@ def _put(asked: Asked, study: Study, results: Sequence[Result], lines: PlainLine
         return
     text = _SERIES.sub(_in_a_line, write({"seed": asked.seed, **document(study.scenarios, results, study.expectations)}, 2))
     if asked.output is not None:
-        asked.output.write_text(text + "\n", "utf-8")
+        with writing(asked.output):
+            asked.output.write_text(text + "\n", "utf-8")
     if asked.as_json:
         put(text)

@@ -26,7 +26,7 @@ from .core import ClientCore, refuse_kind
 from .headers import HeadersLike
 from .joining import Joining, JoiningBackend, as_joining
 from .keys import IdempotencyKey
-from .options import ClientOptions
+from .options import OF_BATCHES, ClientOptions, checks_names
 from .proxy import Proxy
 
 __all__ = ["AsyncBatch", "AsyncClient"]
@@ -236,6 +236,7 @@ class AsyncClient(ClientCore[AsyncBackend]):
         """The server's methods as attributes: ``client.proxy.sum(1, 2)`` is ``client.call("sum", 1, 2)``."""
         return Proxy(self.call)
 
+    @checks_names(OF_BATCHES)
     def batch(
         self,
         *,
@@ -350,6 +351,9 @@ class AsyncClient(ClientCore[AsyncBackend]):
 
     async def _send_batch(self, plan: BatchPlan) -> BatchResponse:
         return batch_response(await drive_all(plan.calls, self._shared, plan.concurrency, {}))
+
+    # As Python calls it where nobody awaits it.
+    _send_batch.__qualname__ = "AsyncClient.send"
 
 
 class AsyncBatch(BatchCore):

@@ -21,7 +21,7 @@ from .batch_call import BatchPlan, batch_response
 from .core import ClientCore, refuse_kind
 from .headers import HeadersLike
 from .keys import IdempotencyKey
-from .options import ClientOptions
+from .options import OF_BATCHES, ClientOptions, checks_names
 from .proxy import Proxy
 
 __all__ = ["Batch", "Client"]
@@ -210,6 +210,7 @@ class Client(ClientCore[Backend]):
         """The server's methods as attributes: ``client.proxy.sum(1, 2)`` is ``client.call("sum", 1, 2)``."""
         return Proxy(self.call)
 
+    @checks_names(OF_BATCHES)
     def batch(
         self,
         *,

@@ -30,7 +30,7 @@ from .headers import HeadersLike, as_headers
 from .ids import IdSource, as_ids, number_all
 from .keys import IdempotencyKey, as_key_source
 from .middleware import around, as_middlewares
-from .options import ClientOptions, Convert, Options, as_strategy, params_of, refuse_unknown_options
+from .options import OF_VIEWS, ClientOptions, Convert, Options, as_strategy, checks_names, params_of, refuse_unknown_options
 
 __all__ = ["ClientCore"]
 
@@ -142,6 +142,7 @@ class ClientCore(Generic[BackendT]):
         """Whether the client was closed."""
         return self._shared.closed
 
+    @checks_names(OF_VIEWS)
     def using(
         self: Self,
         *,

@@ -15,7 +15,7 @@ from .._unset import UNSET, Unset
 from ..retry.fallback import Fallback, as_fallback
 from ..retry.strategy import RetryStrategy
 from .keys import IdempotencyKey, as_key_source
-from .options import as_strategy
+from .options import OF_INTERFACES, as_strategy, checks_names
 
 __all__ = ["AsyncInterface", "RpcMethod", "notification", "rpc"]
 
@@ -133,6 +133,7 @@ def rpc(
     fallback: Fallback | Unset | None = ...,
     idempotency_key: IdempotencyKey | Unset | None = ...,
 ) -> Declares: ...
+@checks_names(OF_INTERFACES)
 def rpc(
     function: Any = UNSET,
     /,
@@ -178,6 +179,7 @@ def notification(
     deadline: float | Unset | None = ...,
     idempotency_key: IdempotencyKey | Unset | None = ...,
 ) -> Notifies: ...
+@checks_names(OF_INTERFACES)
 def notification(
     function: Any = UNSET,
     /,
@@ -214,7 +216,7 @@ def _check(name: object, by: object, idempotent: object, options: Mapping[str, A
         raise TypeError(
             f"idempotent must be True, False or None, got {type(idempotent).__name__} {idempotent!r:.60}; names are for RetryStrategy(idempotent=...)"
         )
-    refuse_unknown("RpcMethod", options, OPTIONS, {"headers": "client.using(headers=...)"})
+    refuse_unknown("RpcMethod", options, OPTIONS, OF_INTERFACES)
     as_strategy("retry_strategy", options.get("retry_strategy"))
     seconds("timeout", options.get("timeout"))
     deadline_in_seconds("deadline", options.get("deadline"))

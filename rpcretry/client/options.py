@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 from .._check import closest, deadline_in_seconds, refuse_unknown, seconds
 from .._unset import UNSET, Unset
@@ -32,6 +33,7 @@ CALL_OPTIONS = ("_retry_strategy", "_timeout", "_deadline", "_headers", "_result
 OPTIONS_OF_ANSWERS = ("_result", "_fallback")
 
 Convert: TypeAlias = Callable[[object, str, int | None], Any]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ClientOptions(TypedDict, total=False):
@@ -76,6 +78,62 @@ class ClientOptions(TypedDict, total=False):
     split_on: Iterable[int]
 
 
+_ATTEMPTS = "retry_strategy=RetryStrategy(backoff=ExponentialBackoff(attempts=...))"
+
+# What other clients call the options that ours have.
+_SYNONYMS = {
+    "max_retries": _ATTEMPTS,
+    "retries": _ATTEMPTS,
+    "attempts": _ATTEMPTS,
+    "max_attempts": f"{_ATTEMPTS}, which counts the retries: max_attempts - 1",
+    "backoff": "retry_strategy=RetryStrategy(backoff=...)",
+    "retry": "retry_strategy=RetryStrategy(...)",
+}
+_SYNONYMS_OF_CALLS = {name: f"_{meant}" for name, meant in _SYNONYMS.items()}
+
+# The same of the clients over requests and aiohttp: either has what the other one calls otherwise, or what its session has.
+_SYNONYMS_OF_BACKENDS = {
+    **{name: f"session=..., a session of your own with {name}" for name in ("cookies", "proxies", "proxy")},
+    "verify": "ssl=..., True, False or an ssl.SSLContext",
+    "cert": "ssl=..., an ssl.SSLContext that has loaded it",
+    "ssl": "verify=..., True, False or the path of a file of certificates",
+}
+
+# Options of clients alone: those of calls and of views have names that are like theirs.
+_OF_CLIENTS = dict.fromkeys(
+    [
+        *(name for name in ClientOptions.__annotations__ if f"_{name}" not in CALL_OPTIONS),
+        *("auth", "cert", "clock", "connect_timeout", "joining", "limit", "max_response_size", "session", "sleep", "ssl", "trust_env", "verify"),
+    ],
+    "given where the client is made",
+)
+
+OF_VIEWS = {**_OF_CLIENTS, **_SYNONYMS}
+_OF_CALLS = {**_OF_CLIENTS, **_SYNONYMS_OF_CALLS, "id": "client.send(Request(method, params, id))"}
+OF_BATCHES = {**_OF_CLIENTS, **_SYNONYMS_OF_CALLS, "batch_concurrency": "concurrency"}
+OF_INTERFACES = {**OF_VIEWS, "headers": "client.using(headers=...)", "result": "what the method is annotated to return"}
+
+
+def checks_names(synonyms: Mapping[str, str]) -> Callable[[F], F]:
+    """Decorate a function of keywords so that an unknown one gets an error that helps.
+
+    :param synonyms: what else they may be called, and what to write here.
+    """
+
+    def decorate(function: F) -> F:
+        known: dict[str, object] = cast("Any", function).__kwdefaults__
+
+        @functools.wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            if not options.keys() <= known.keys():
+                refuse_unknown(function.__name__, options, list(known), synonyms)
+            return function(*args, **options)
+
+        return cast("F", checked)
+
+    return decorate
+
+
 def refuse_unknown_options(options: Mapping[str, object], client: type) -> None:
     """Refuse keywords that the class does not take.
 
@@ -84,9 +142,13 @@ def refuse_unknown_options(options: Mapping[str, object], client: type) -> None:
     if options.keys() <= ClientOptions.__annotations__.keys():
         return
     own = [known for known, parameter in inspect.signature(client).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
-    refuse_unknown(
-        client.__name__, options, [*own, *ClientOptions.__annotations__], {"joining": "client.batch(): joining is for async clients, whose calls wait together"}
-    )
+    synonyms = {
+        **_SYNONYMS,
+        **(_SYNONYMS_OF_BACKENDS if "session" in own else {}),
+        "joining": "client.batch(): joining is for async clients, whose calls wait together",
+        "result": "client.using(result=...), or _result=... of a call",
+    }
+    refuse_unknown(client.__name__, options, [*own, *ClientOptions.__annotations__], synonyms)
 
 
 class Options:
@@ -192,9 +254,8 @@ def refuse_options(params: Mapping[str, object]) -> None:
         if name in OPTIONS_OF_ANSWERS:
             raise TypeError(f"{name!r} is no option of a notification, which has no answer; use call, or leave it out")
         if name[:1] == "_":
-            # The letters of _retry are nearer to _result than to _retry_strategy.
-            meant = next((option for option in CALL_OPTIONS if len(name) > 2 and option.startswith(name)), name)
-            hint = closest(meant, CALL_OPTIONS)
+            meant = _OF_CALLS.get(name[1:])
+            hint = f"; here it is {meant}" if meant else closest(name, CALL_OPTIONS)
             raise TypeError(f"unknown option {name!r}{hint}; to send a param of that name write client.send(Request(method, params={{...}}))")
 
 

@@ -47,6 +47,10 @@ async def drive(call: Call, host: Host) -> Any:
     return call.result()
 
 
+# As Python calls it where nobody awaits it, and asyncio in the repr of a task.
+drive.__qualname__ = "rpcretry call"
+
+
 async def drive_all(calls: Sequence[Call], host: Host, concurrency: int, results: dict[Call, Any]) -> list[Any]:
     """The results of all, in order.
 

@@ -123,16 +123,17 @@ class Backoff:
         return _FunctionBackoff(attempts, function)
 
 
-def within(delay: float, cap: float = LONGEST) -> float:
+def within(delay: float, cap: float = LONGEST, rule: str = "a backoff's delay must be a number of seconds") -> float:
     """*delay* as finite seconds between 0 and *cap*.
 
+    :param rule: what the message says that it must be.
     :raises TypeError: where it is no number.
     :raises ValueError: where it is NaN.
     """
     if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-        raise TypeError(f"a backoff's delay must be a number of seconds, got {type(delay).__name__} {delay!r:.60}")
+        raise TypeError(f"{rule}, got {type(delay).__name__} {delay!r:.60}")
     if delay != delay:
-        raise ValueError("a backoff's delay must be a number of seconds, got NaN")
+        raise ValueError(f"{rule}, got NaN")
     return 0.0 if delay <= 0 else float(min(delay, cap))
 
 

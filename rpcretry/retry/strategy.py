@@ -248,7 +248,7 @@ class RetryStrategy:
             if answer is None or answer is False:
                 return Stop("ok" if error is None else "error")
             reason = "when"
-            delay = None if answer is True else within(answer)
+            delay = None if answer is True else within(answer, rule="when must return True, False, None or a number of seconds")
         if member.delays is None:
             delays: object = self.backoff()
             if not isinstance(delays, Iterable):

@@ -154,7 +154,7 @@ def test_ctrl_c_in_an_attempt_ends_its_line():
             started.send_signal(signal.SIGINT)
             out, err = started.communicate(timeout=10)
     assert (started.returncode, out) == (-signal.SIGINT, b"")
-    assert re.fullmatch(rb"attempt 1/1  \nrpcretry: interrupted\n", err), err
+    assert re.fullmatch(rb"attempt 1/1  \nrpcretry: interrupted while an attempt was under way; the server may have executed it\n", err), err
 
 
 @pytest.mark.slow
@@ -345,6 +345,7 @@ def test_timeout_and_deadline_are_3_and_say_which_of_them(library):
         (["URL", "m", "1", "--params", "[]"], "give the params as arguments or by --params, not both"),
         (["URL", "m", "--tmeout", "5"], "no such option: --tmeout; did you mean --timeout? Write -- before params that begin with a hyphen"),
         (["URL", "m", "--tmeout=5"], "no such option: --tmeout; did you mean"),
+        (["URL", "m", "--auth", "me:hunter2"], "no such option: --auth; did you mean --auth-env? Write"),
         (["URL", "m", "--force"], "no such option: --force; write -- before params that begin with a hyphen"),
         (["URL", "m", "-x"], "no such option: -x; write"),
         (["URL", "m", "-uhunter2"], "no such option: -u; write"),
@@ -663,7 +664,7 @@ def test_a_full_disk_is_5():
 
     with answering(reply(1)) as server:
         done = here("call", server.url, "m", stdout=Full())
-    assert (done.code, done.err) == (5, "rpcretry: the call broke off: [Errno 28] No space left on device\n")
+    assert (done.code, done.err) == (5, "rpcretry: the call was made, but its result could not be written: No space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -181,17 +181,20 @@ def test_a_file_that_is_wrong_or_not_there_is_2(file, tmp_path):
 @pytest.mark.parametrize("option", ["--plot", "-o"])
 def test_what_cannot_be_written_is_5_before_anything_runs(file, tmp_path, option, monkeypatch):
     monkeypatch.setattr(rpcretry.cli.simulate, "simulate", None)
-    done = here("simulate", str(file), option, str(tmp_path / "nowhere" / "a.svg"))
-    assert (done.code, done.out) == (5, "")
-    assert done.err.startswith("rpcretry: the simulation broke off: [Errno 2] No such file or directory")
+    path = tmp_path / "nowhere" / "a.svg"
+    assert here("simulate", str(file), option, str(path)) == (5, "", f"rpcretry: cannot write {path}: No such file or directory\n")
     (tmp_path / "folder.svg").mkdir()
-    done = here("simulate", str(file), option, str(tmp_path / "folder.svg"))
-    assert (done.code, done.out) == (5, "")
-    assert done.err.startswith("rpcretry: the simulation broke off: [Errno 21] Is a directory")
+    path = tmp_path / "folder.svg"
+    assert here("simulate", str(file), option, str(path)) == (5, "", f"rpcretry: cannot write {path}: Is a directory\n")
     monkeypatch.setattr(os, "access", lambda path, mode, **options: mode != os.W_OK)
-    done = here("simulate", str(file), option, str(tmp_path / "a.svg"))
-    assert (done.code, done.out) == (5, "")
-    assert done.err.startswith("rpcretry: the simulation broke off: [Errno 13] Permission denied")
+    path = tmp_path / "a.svg"
+    assert here("simulate", str(file), option, str(path)) == (5, "", f"rpcretry: cannot write {path}: Permission denied\n")
+
+
+def test_a_file_that_cannot_be_written_in_the_end_is_named(file):
+    done = here("simulate", str(file), "-o", "/dev/full")
+    assert (done.code, done.err) == (5, "rpcretry: cannot write /dev/full: No space left on device\n")
+    assert done.out.startswith("gone")
 
 
 class Terminal(io.StringIO):
@@ -277,7 +280,7 @@ def test_the_process_ends_of_the_signal(tmp_path):
 def test_streams_that_are_full_or_left(file):
     command = f"{sys.executable} -m rpcretry.cli simulate {file} --scenario calm"
     done = subprocess.run(["bash", "-c", f"{command} >/dev/full"], capture_output=True, text=True, timeout=60, env=environment(), check=False)
-    assert (done.returncode, done.stderr) == (5, "rpcretry: the simulation broke off: [Errno 28] No space left on device\n")
+    assert (done.returncode, done.stderr) == (5, "rpcretry: the simulation broke off: No space left on device\n")
     done = subprocess.run(
         ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=60, env=environment(), check=False
     )

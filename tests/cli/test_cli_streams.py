@@ -40,13 +40,14 @@ def in_bash(line, **changes):
 @pytest.mark.parametrize(
     ("line", "code", "out", "err"),
     [
-        ("call URL m >&-", 5, "", "rpcretry: the call broke off: [Errno 9] standard output is closed\n"),
-        ("call URL m >/dev/full", 5, "", "rpcretry: the call broke off: [Errno 28] No space left on device\n"),
+        ("call URL m >&-", 5, "", "rpcretry: the call was made, but its result could not be written: standard output is closed\n"),
+        ("call URL m >/dev/full", 5, "", "rpcretry: the call was made, but its result could not be written: No space left on device\n"),
+        ("call URL m --raw >/dev/full", 5, "", "rpcretry: the call was made, but its result could not be written: No space left on device\n"),
         ("call URL m --notify >&-", 0, "", ""),
         ("call URL --batch - <&-", 2, "", "rpcretry: --batch: cannot read -: standard input is closed\n"),
-        ("--help >/dev/full", 5, "", "rpcretry: the output broke off: [Errno 28] No space left on device\n"),
-        ("call --help >/dev/full", 5, "", "rpcretry: the output broke off: [Errno 28] No space left on device\n"),
-        ("backoff periodic >/dev/full", 5, "", "rpcretry: the table broke off: [Errno 28] No space left on device\n"),
+        ("--help >/dev/full", 5, "", "rpcretry: the output broke off: No space left on device\n"),
+        ("call --help >/dev/full", 5, "", "rpcretry: the output broke off: No space left on device\n"),
+        ("backoff periodic >/dev/full", 5, "", "rpcretry: the table broke off: No space left on device\n"),
         # Of standard error nothing depends.
         ("call URL m -v 2>/dev/full", 0, "1\n", ""),
         ("call URL m -v 2>&-", 0, "1\n", ""),
@@ -103,7 +104,7 @@ def test_ctrl_c_ends_a_loop_of_a_shell(library):
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(shell.pid, signal.SIGKILL)
-    assert (shell.returncode, out) == (-signal.SIGINT, "rpcretry: interrupted\n")
+    assert (shell.returncode, out) == (-signal.SIGINT, "rpcretry: interrupted while an attempt was under way; the server may have executed it\n")
 
 
 def test_a_program_that_calls_main_is_not_ended(monkeypatch):

@@ -333,14 +333,36 @@ def test_help_has_examples(arguments, words):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["demo", "--seed", "x"], "--seed"), (["demo", "--backend", "httpx"], "--backend"), (["dmo"], "dmo"), (["demo", "--nope"], "--nope")],
+    [
+        (["demo", "--seed", "x"], "invalid value for '--seed': "),
+        (["demo", "--backend", "httpx"], "invalid value for '--backend': "),
+        (["dmo"], "no such command 'dmo'"),
+        (["demo", "--nope"], "no such option: --nope"),
+        (["demo", "more\x1b[1m"], "got unexpected extra argument"),
+        (["backoff"], "missing argument 'SPEC'"),
+        (["backoff", "periodic", "--limit", "0"], "invalid value for '--limit': "),
+        (["call", "http://localhost/", "--batch", "file", "--max-batch-size", "0"], "invalid value for '--max-batch-size': "),
+    ],
 )
 def test_wrong_usage_exits_with_2_and_names_what_is_wrong(arguments, message, capsys):
     with pytest.raises(SystemExit) as exited:
         main(arguments)
     output, errors = capsys.readouterr()
     assert (exited.value.code, output) == (2, "")
-    assert message in errors
+    first, *more = errors.splitlines()
+    assert first.startswith(f"rpcretry: {message}")
+    assert not first.endswith(".")
+    assert "\x1b" not in errors
+    assert all(line.startswith("  ") for line in more)
+    assert more[-1].endswith(" --help")
+
+
+def test_without_a_command_there_is_the_help(capsys):
+    with pytest.raises(SystemExit) as exited:
+        main([])
+    # Versions of typer differ in where it goes, and in the exit code.
+    assert exited.value.code in (0, 2)
+    assert "".join(capsys.readouterr()).startswith("Usage: rpcretry [OPTIONS] COMMAND")
 
 
 @pytest.mark.parametrize(
@@ -392,4 +414,4 @@ def test_output_that_cannot_be_written_is_one_line(monkeypatch, capsys):
     with contextlib.redirect_stdout(Full()), pytest.raises(SystemExit) as exited:
         main(["demo"])
     assert exited.value.code == 5
-    assert capsys.readouterr().err == "rpcretry: the demo broke off: [Errno 28] No space left on device\n"
+    assert capsys.readouterr().err == "rpcretry: the demo broke off: No space left on device\n"

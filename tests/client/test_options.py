@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support import Recorder, Rig, both_drivers, fresh
 
-from rpcretry import AsyncClient, BatchRequest, Client, ConnectError, Layer, Request, RetryStrategy
+from rpcretry import AsyncClient, BatchRequest, Client, ConnectError, Layer, Request, RetryStrategy, notification, rpc
 from rpcretry.client.options import CALL_OPTIONS
 from rpcretry.retry import ExponentialBackoff, PeriodicBackoff
 from rpcretry.testing import AsyncScriptedBackend, ScriptedBackend, error, result
@@ -156,7 +158,17 @@ def test_the_options_of_all_ways_are_the_same(cls: type) -> None:
 @pytest.mark.parametrize("way", ["call", "__call__", "proxy", "notify"])
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("_timout", "did you mean _timeout?"), ("_retry", "_retry_strategy"), ("_foo", "known are _retry_strategy, _timeout"), ("__x", "known are")],
+    [
+        ("_timout", "; did you mean _timeout?;"),
+        ("_retry", "; here it is _retry_strategy=RetryStrategy(...);"),
+        ("_retry_str", "; did you mean _retry_strategy?;"),
+        ("_max_retries", "; here it is _retry_strategy=RetryStrategy(backoff=ExponentialBackoff(attempts=...));"),
+        ("_layers", "; here it is given where the client is made;"),
+        ("_connect_timeout", "; here it is given where the client is made;"),
+        ("_id", "; here it is client.send(Request(method, params, id));"),
+        ("_foo", "; known are _retry_strategy, _timeout"),
+        ("__x", "; known are"),
+    ],
 )
 def test_an_unknown_option_is_named(driver: str, way: str, name: str, hint: str) -> None:
     rig = Rig(driver)
@@ -320,8 +332,6 @@ def test_an_unknown_parameter_of_a_ready_made_client_names_what_was_meant() -> N
     import rpcretry.backends.requests
 
     for client in (rpcretry.backends.requests.Client, rpcretry.backends.aiohttp.Client):
-        with pytest.raises(TypeError, match=r"Client has no parameter 'retries'; did you mean|Client has no parameter 'retries'; known are session, headers"):
-            client("http://127.0.0.1:1", retries=3)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="has no parameter 'header'; did you mean headers"):
             client("http://127.0.0.1:1", header={})  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="has no parameter 'strategy'; did you mean retry_strategy"):
@@ -333,3 +343,78 @@ def test_a_header_that_cannot_be_sent_is_refused_and_its_value_not_shown(value: 
     with pytest.raises(ValueError, match="the value of X-Key") as caught:
         Client(ScriptedBackend(()), headers={"X-Key": value})
     assert caught.value.__context__ is None
+
+
+STRATEGY = "retry_strategy=RetryStrategy(backoff=ExponentialBackoff(attempts=...))"
+MADE = "given where the client is made"
+
+
+def refused(act: Callable[..., Any], **options: Any) -> str:
+    with pytest.raises(TypeError) as caught:
+        act(**options)
+    return str(caught.value)
+
+
+def test_what_other_clients_call_an_option_is_answered_with_ours() -> None:
+    import rpcretry.backends.aiohttp
+    import rpcretry.backends.requests
+
+    sync, asynchronous = (
+        functools.partial(refused, functools.partial(cls, "http://127.0.0.1:1"))
+        for cls in (rpcretry.backends.requests.Client, rpcretry.backends.aiohttp.Client)
+    )
+    for client in (sync, asynchronous):
+        assert client(retries=3) == client(max_retries=3).replace("max_retries", "retries") == f"Client has no parameter 'retries'; here it is {STRATEGY}"
+        assert client(max_attempts=3).endswith(f"; here it is {STRATEGY}, which counts the retries: max_attempts - 1")
+        assert client(backoff=3).endswith("; here it is retry_strategy=RetryStrategy(backoff=...)")
+        for name in ("cookies", "proxies", "proxy"):
+            assert client(**{name: {}}) == f"Client has no parameter {name!r}; here it is session=..., a session of your own with {name}"
+        assert client(result=int).endswith("; here it is client.using(result=...), or _result=... of a call")
+    assert sync(ssl=False).endswith("; here it is verify=..., True, False or the path of a file of certificates")
+    assert asynchronous(verify=False).endswith("; here it is ssl=..., True, False or an ssl.SSLContext")
+    assert asynchronous(cert="a").endswith("; here it is ssl=..., an ssl.SSLContext that has loaded it")
+
+
+@both_drivers
+def test_what_belongs_to_a_backend_is_no_session_of_a_client_that_has_none(driver: str) -> None:
+    for name in ("ssl", "proxies"):
+        assert "; known are headers, clock, sleep" in refused(functools.partial(type(Rig(driver).client), Rig(driver).backend), **{name: 1})
+
+
+@both_drivers
+def test_an_unknown_option_of_a_view_is_named(driver: str) -> None:
+    using = functools.partial(refused, Rig(driver).client.using)
+    assert using(max_retries=3) == f"using has no parameter 'max_retries'; here it is {STRATEGY}"
+    assert using(_timeout=5) == "using has no parameter '_timeout'; did you mean timeout?"
+    assert using(timeout=5, heders={}) == "using has no parameter 'heders'; did you mean headers?"
+    for name in ("layers", "middlewares", "codec", "connect_timeout", "verify", "session", "max_batch_size", "clock"):
+        assert using(**{name: 1}) == f"using has no parameter {name!r}; here it is {MADE}"
+    assert using(x=1) == "using has no parameter 'x'; known are retry_strategy, timeout, deadline, headers, result, fallback, idempotency_key"
+
+
+@both_drivers
+def test_an_unknown_option_of_a_batch_is_named(driver: str) -> None:
+    batch = functools.partial(refused, Rig(driver).client.batch)
+    assert batch(deadline=3) == "batch has no parameter 'deadline'; did you mean _deadline?"
+    assert batch(retries=3) == f"batch has no parameter 'retries'; here it is _{STRATEGY}"
+    assert batch(batch_concurrency=3) == "batch has no parameter 'batch_concurrency'; here it is concurrency"
+    assert batch(layers=3) == f"batch has no parameter 'layers'; here it is {MADE}"
+
+
+def test_an_unknown_option_of_an_interface_is_named() -> None:
+    for decorator in (rpc, notification):
+        name = decorator.__name__
+        assert refused(decorator, timout=3) == f"{name} has no parameter 'timout'; did you mean timeout?"
+        assert refused(decorator, retries=3) == f"{name} has no parameter 'retries'; here it is {STRATEGY}"
+        assert refused(decorator, headers={}) == f"{name} has no parameter 'headers'; here it is client.using(headers=...)"
+        assert refused(decorator, layers=()) == f"{name} has no parameter 'layers'; here it is {MADE}"
+    assert refused(rpc, result=int) == "rpc has no parameter 'result'; here it is what the method is annotated to return"
+    assert refused(notification, idempotent=True) == "notification has no parameter 'idempotent'; did you mean idempotency_key?"
+
+
+@pytest.mark.parametrize("function", [Client.using, Client.batch, AsyncClient.batch, rpc, notification])
+def test_what_checks_names_shows_the_parameters_that_there_are(function: Callable[..., Any]) -> None:
+    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+    assert inspect.Parameter.KEYWORD_ONLY in kinds
+    assert function.__doc__ is not None

@@ -7,7 +7,7 @@ import dataclasses
 import email.message
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -357,3 +357,21 @@ def test_a_strategy_that_judges_successes_does_so_whoever_watches() -> None:
         assert rig.call("state") == "done"
     with pytest.raises(AttributeError):
         del Until("x").wrap
+
+
+# --- what is said of a mistake ---
+
+
+def test_a_call_that_nobody_awaits_is_named_as_one() -> None:
+    """Python warned of a coroutine 'drive', which no user has heard of."""
+    client = AsyncClient(AsyncScriptedBackend(()))
+    ways: list[tuple[Callable[[], object], str]] = [
+        (lambda: client.call("m"), "rpcretry call"),
+        (lambda: client.notify("m"), "rpcretry call"),
+        (lambda: client.proxy.m(), "rpcretry call"),
+        (lambda: client.send(Request("m")), "rpcretry call"),
+        (lambda: client.send(BatchRequest(Request("m"))), "AsyncClient.send"),
+    ]
+    for forgotten, name in ways:
+        with pytest.warns(RuntimeWarning, match=f"^coroutine '{name}' was never awaited"):
+            forgotten()

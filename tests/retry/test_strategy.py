@@ -403,6 +403,15 @@ def test_when_says_whether_and_after_how_long(answer: Any, expected: Retry | Sto
     assert proposals(strategy, Outcome(error=ValueError()), 1) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("answer", "error", "got"), [("x", TypeError, "str 'x'"), ([], TypeError, r"list \[\]"), (float("nan"), ValueError, "NaN")], ids=["str", "list", "nan"]
+)
+def test_what_when_may_not_return_is_refused_by_its_name(answer: Any, error: type[Exception], got: str) -> None:
+    strategy = RetryStrategy(when=lambda outcome, attempt: answer, backoff=PeriodicBackoff(2, 9.0))
+    with pytest.raises(error, match=f"^when must return True, False, None or a number of seconds, got {got}$"):
+        proposals(strategy, Outcome(error=ValueError()), 1)
+
+
 def test_when_a_number_uses_up_an_attempt_all_the_same() -> None:
     strategy = RetryStrategy(when=lambda outcome, attempt: 0.5, backoff=PeriodicBackoff(2, 9.0))
     assert proposals(strategy, Outcome(error=ValueError())) == [Retry(0.5, "when"), Retry(0.5, "when"), Stop("attempts")]
