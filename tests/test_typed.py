@@ -9,6 +9,7 @@ import decimal
 import enum
 import pickle
 import uuid
+from collections.abc import Generator, Iterable
 from typing import Annotated, Any, Literal, Union
 
 import pydantic
@@ -159,6 +160,32 @@ def test_what_is_no_type_is_refused_before_anything_is_sent(driver: str, bad: An
         with pytest.raises(TypeError, match=r"^_result must be a type that pydantic can validate, got "):
             act()
     assert rig.sent == 0
+
+
+class Lazy(pydantic.BaseModel):
+    numbers: Iterable[int]
+
+
+@pytest.mark.parametrize(
+    "bad", [Iterable[int], Generator[int, None, None], list[Iterable[int]], Iterable[int] | None, dict[str, Iterable[int]], Lazy, Iterable]
+)
+@both_drivers
+def test_a_type_whose_items_are_looked_at_after_the_call_is_refused(driver: str, bad: Any) -> None:
+    rig = Rig(driver, result([1]))
+    with pytest.raises(
+        TypeError, match=r"^_result must not hold an Iterable or a Generator, got .*: pydantic would look at its items after the call; write list"
+    ):
+        rig.call("m", _result=bad)
+    assert rig.sent == 0
+
+
+@both_drivers
+def test_a_value_that_looks_like_such_a_type_is_none(driver: str) -> None:
+    class Row(pydantic.BaseModel):
+        kind: Literal["generator"] = "generator"
+        made: dict[str, str] = {"type": "generator"}
+
+    assert Rig(driver, result({})).call("m", _result=Row) == Row()
 
 
 def test_adapters_are_made_once_for_each_type() -> None:

@@ -6,7 +6,7 @@ import copy
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, Unpack, cast
+from typing import Any, Generic, NoReturn, TypeVar, Unpack, cast
 
 from .._check import callable_with, deadline_in_seconds, seconds
 from .._requests import Requests
@@ -193,6 +193,17 @@ class ClientCore(Generic[BackendT]):
 
         made: T = typed_as(self, interface)
         return made
+
+    def __copy__(self: Self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied in depth: it holds connections, counters and maybe secrets; "
+            "make one in each process, and client.using() for a view that shares them"
+        )
 
     def __repr__(self) -> str:
         state = " closed" if self._shared.closed else ""

@@ -45,6 +45,10 @@ def validator(type_: Any, parameter: str, whole: str) -> Callable[[object], Any]
     if isinstance(type_, (str, dict)) or inspect.isroutine(type_):
         raise TypeError(f"{parameter} must be a type that pydantic can validate, got {type(type_).__name__} {type_!r:.80}; give the type itself")
     adapter = adapter_of(type_, parameter)
+    if _is_lazy(adapter.core_schema):
+        raise TypeError(
+            f"{parameter} must not hold an Iterable or a Generator, got {type_!r:.80}: pydantic would look at its items after the call; write list[...]"
+        )
     validate = adapter.validate_python
 
     def check(value: object) -> Any:
@@ -130,6 +134,19 @@ def _words(schema: object) -> set[str]:
             seen.add(id(one))
             found += (*one, *one.values()) if isinstance(one, dict) else one
     return words
+
+
+def _is_lazy(schema: object) -> bool:
+    """Whether a part of what the schema is of is validated only as it is iterated."""
+    found, seen = [schema], set[int]()
+    for one in found:
+        if isinstance(one, dict) and one.get("type") == "generator":
+            return True
+        if isinstance(one, (dict, list, tuple)) and id(one) not in seen:
+            seen.add(id(one))
+            # In these are values and words of the user's.
+            found += [value for key, value in one.items() if key not in ("default", "metadata")] if isinstance(one, dict) else one
+    return False
 
 
 @functools.lru_cache(maxsize=512)

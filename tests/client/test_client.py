@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import datetime
 import decimal
 import enum
 import inspect
+import pickle
 import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pydantic
 import pytest
-from support import Rig, both_drivers
+from support import Rig, both_drivers, finish
 
 import rpcretry
 from rpcretry import (
@@ -484,3 +487,27 @@ def test_a_coroutine_of_the_async_client_does_nothing_before_it_is_awaited() -> 
         assert len(backend.exchanges) == 1
 
     asyncio.run(main())
+
+
+# --- copies ---
+
+
+@both_drivers
+@pytest.mark.parametrize("way", [copy.deepcopy, pickle.dumps])
+def test_a_client_is_not_copied_with_what_it_holds(driver: str, way: Callable[[Any], Any]) -> None:
+    rig = Rig(driver, result(3), headers={"X-Api-Key": "secret"})
+    with pytest.raises(TypeError, match=r"a (Async)?Client cannot be pickled or copied in depth: .* make one in each process, and client\.using\(\)"):
+        way(rig.client)
+    assert rig.call("sum", 1, 2) == 3
+
+
+@both_drivers
+def test_a_shallow_copy_is_a_view(driver: str) -> None:
+    rig = Rig(driver, result(3), result(4))
+    rig.client.label = "mine"
+    view = copy.copy(rig.client)
+    assert (type(view), view.label, view.backend) == (type(rig.client), "mine", rig.client.backend)
+    assert finish(lambda: view.call("sum", 1, 2)) == 3
+    view.label = "other"
+    assert (rig.client.label, rig.client.using(timeout=5).label) == ("mine", "mine")
+    assert rig.call("sum", 2, 2) == 4
