@@ -315,7 +315,7 @@ class AiohttpBackend:
         if isinstance(problem, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError, HttpProcessingError, OSError)):
             if body.gone and not body.started:
                 return ConnectionLostError(f"the connection to {host} broke before the request was sent: {_words(problem)}", delivery=Delivery.NOT_SENT)
-            return ConnectionLostError(f"the connection to {host} broke: {_words(problem)}")
+            return ConnectionLostError(f"the connection to {host} broke: {'the client was closed' if self._closed else _words(problem)}")
         return TransportError(f"the exchange with {host} failed: {type(problem).__name__}")
 
 
@@ -342,6 +342,9 @@ def _hide(problem: aiohttp.ClientResponseError | HttpProcessingError) -> None:
 def _words(problem: Exception) -> str:
     inner = getattr(problem, "os_error", None) or getattr(problem, "certificate_error", None) or problem
     text = getattr(inner, "strerror", None) or getattr(inner, "message", None)
+    if isinstance(inner, ssl.SSLError) and isinstance(text, str):
+        # Of OpenSSL, which quotes the name that we asked for.
+        return text
     return _unquoted(text) if isinstance(text, str) and text.strip() else type(problem).__name__
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -246,6 +247,12 @@ def _keep(request: requests.PreparedRequest) -> requests.PreparedRequest:
 def _own_session(target: Target, verify: bool | str, cert: str | tuple[str, str] | None, trust_env: bool) -> requests.Session:
     if not isinstance(verify, bool):
         verify = _as_path("verify", verify, "True, False or a path; for a TLS context of yours give a session")
+        if not Path(verify).is_dir():
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(verify)
+            except OSError as problem:
+                # Each call would find it out anew, and take it for a connection that was not made.
+                raise ValueError(f"verify must be a file of certificates in PEM, got the path {verify!r}: {problem.strerror or problem}") from None
     if cert is not None:
         wanted = "a path, or a pair of paths to certificate and key"
         pair = cert if isinstance(cert, tuple) else (cert,)

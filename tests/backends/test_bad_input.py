@@ -144,6 +144,17 @@ def test_a_path_where_there_is_nothing(name: str, tmp_path: Path) -> None:
             RequestsBackend(BASE, **options)
 
 
+@pytest.mark.parametrize("content", [b"", b"no certificate\n", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"\x00\xff"])
+def test_a_file_without_certificates(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "none.pem"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"verify must be a file of certificates in PEM, got the path '.*none\.pem': \S") as raised:
+        RequestsBackend(BASE, verify=str(path))
+    assert raised.value.__cause__ is None
+    # A folder is OpenSSL's to look into, when a certificate is to be checked.
+    RequestsBackend(BASE, verify=str(tmp_path)).close()
+
+
 @pytest.mark.parametrize(
     ("options", "kind_of_error", "fix"),
     [

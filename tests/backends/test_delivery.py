@@ -300,7 +300,9 @@ def test_a_certificate_for_another_host_is_not_trusted(kind: str, tls: Any) -> N
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.authority.issue_cert("other.test").configure_cert(context)
     with LoopbackServer(one, tls=context) as server, Wire(kind, server.url, **tls.trust(kind)) as client:
-        assert type(client.problem()) is CertificateError
+        problem = client.problem()
+        assert type(problem) is CertificateError
+        assert "IP address mismatch, certificate is not valid for '127.0.0.1'" in str(problem)
         assert server.requests == []
 
 

@@ -14,11 +14,11 @@ from wire import Wire, both, one, settles, user_session
 
 import rpcretry.backends.aiohttp
 import rpcretry.backends.requests
-from rpcretry import ClientClosedError
+from rpcretry import ClientClosedError, ConnectionLostError, Delivery
 from rpcretry.backends.aiohttp import AiohttpBackend
 from rpcretry.backends.requests import RequestsBackend
 from rpcretry.retry import PeriodicBackoff, RetryStrategy
-from rpcretry.testing import LoopbackServer, Received
+from rpcretry.testing import SILENCE, LoopbackServer, Received
 from rpcretry.transport import Exchange
 
 owned_or_not = pytest.mark.parametrize("owned", [True, False], ids=["own session", "user's session"])
@@ -193,3 +193,28 @@ def test_a_session_of_aiohttp_made_in_another_loop_is_refused_at_the_first_call(
         with pytest.raises(RuntimeError, match="another loop"):
             asyncio.run(elsewhere())
         assert server.connections == 0
+
+
+def test_a_call_that_is_under_way_when_the_client_is_closed_says_so() -> None:
+    arrived = threading.Event()
+
+    def silent(request: Received) -> Any:
+        arrived.set()
+        return SILENCE
+
+    async def act(url: str) -> ConnectionLostError:
+        client = rpcretry.backends.aiohttp.Client(url, retry_strategy=RetryStrategy(idempotent=True, backoff=PeriodicBackoff(3, 0.001)))
+        task = asyncio.create_task(client.call("pay"))
+        await asyncio.to_thread(arrived.wait, 5)
+        await client.aclose()
+        with pytest.raises(ClientClosedError) as raised:
+            await task
+        # Not that nothing was sent: the first attempt may have been executed.
+        assert raised.value.delivery is Delivery.MAYBE_EXECUTED
+        lost = raised.value.__cause__
+        assert isinstance(lost, ConnectionLostError)
+        return lost
+
+    with LoopbackServer(silent) as server:
+        lost = asyncio.run(act(server.url))
+    assert str(lost) == f"the connection to 127.0.0.1:{server.port} broke: the client was closed"
