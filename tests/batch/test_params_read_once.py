@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import pydantic
 import pytest
 
 from rpcretry import Request
+from rpcretry._encoding import encode_request, without_id
+from rpcretry._json import JsonCodec, refuse_read_once
 from rpcretry.retry import Fallback
 from rpcretry.retry.fallback import LAST_GOOD
 from rpcretry.testing import http, result
@@ -54,7 +58,7 @@ HOLDERS: dict[str, Callable[[Iterator[int]], Any]] = {
     "model": lambda items: Model(items=items),
     "map": lambda items: map(int, items),
 }
-REFUSAL = r"params of 'pay' cannot be sent as JSON: an? \w+ can be read only once; write list\(\.\.\.\) around it"
+REFUSAL = r"^params of 'pay' cannot be sent as JSON: a (generator|map) can be read only once; write list\(\.\.\.\) around it$"
 
 
 def two() -> Iterator[int]:
@@ -84,7 +88,7 @@ def test_beside_what_is_not_written_at_once(driver: str, holder: str, beside: st
         rig.call("pay", HOLDERS[holder](two()), NOT_AT_ONCE[beside]())
     # The same where keys that are no strings take a way of their own.
     with pytest.raises(TypeError, match=REFUSAL):
-        rig.call("pay", {1: 2}, HOLDERS[holder](two()), NOT_AT_ONCE[beside]())
+        rig.call("pay", {UUID(int=1): 2}, HOLDERS[holder](two()), NOT_AT_ONCE[beside]())
     assert rig.sent == 0
 
 
@@ -133,6 +137,68 @@ def test_in_a_bulk_beside_another_that_is_not_written_at_once(driver: str, holde
             with pytest.raises(TypeError, match=REFUSAL):
                 raise item.error
     assert len(items) == 3
+
+
+def test_where_it_is_looked_for() -> None:
+    shared: list[Any] = [1]
+    for fine in (shared, [shared, shared], {"a": shared}, (shared,), Order([1]), Order, Model(items=[1]), Model, "text", range(3), UUID(int=1)):  # type: ignore[arg-type]
+        refuse_read_once(fine)
+    with pytest.raises(TypeError, match=r"^a generator can be read only once; write list\(\.\.\.\) around it$"):
+        refuse_read_once([shared, shared, two()])
+    # One that refers to itself ends, too.
+    circle: list[Any] = [1]
+    circle.append(circle)
+    refuse_read_once(circle)
+    circle.append(two())
+    with pytest.raises(TypeError, match=r"^a generator can be read only once"):
+        refuse_read_once(circle)
+    # A field without a value holds nothing.
+    empty = Slotted.__new__(Slotted)
+    refuse_read_once(empty)
+
+
+@both_drivers
+def test_in_a_batch_with_one_that_refers_to_itself(driver: str) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    rig = Rig(driver, result("ok"))
+    with pytest.raises(ValueError, match="params of 'note' cannot be sent as JSON: Circular reference"):
+        finish(lambda: batch_of(rig.client, driver, ("pay", 1), ("note", circle)))
+    assert rig.sent == 0
+
+
+# --- a body without its id ---
+
+
+class Spaced:
+    """A codec that writes the id where it likes, with spaces."""
+
+    def dumps(self, value: Any, /) -> bytes:
+        if isinstance(value, dict) and "id" in value:
+            value = {"id": value["id"], **value}
+        return json.dumps(value).encode()
+
+    def loads(self, body: bytes, charset: str | None, /) -> object:
+        return json.loads(body)
+
+
+class WriteOnly(JsonCodec):
+    def loads(self, body: bytes, charset: str | None = None, /) -> object:
+        raise AssertionError("read")
+
+
+def test_it_is_cut_off_at_the_end_where_it_stands_there() -> None:
+    codec = WriteOnly()
+    for id, written in ((7, b"7"), ("a", b'"a"')):
+        body = encode_request(codec, Request("m", [1, "id"], id=id))
+        assert without_id(codec, id, body) == body[: -len(b'"id":' + written + b"}")] == b'{"jsonrpc":"2.0","method":"m","params":[1,"id"],'
+
+
+def test_elsewhere_it_is_taken_out() -> None:
+    codec = Spaced()
+    body = encode_request(codec, Request("m", [1], id=7))
+    assert body.startswith(b'{"id": 7, ')
+    assert without_id(codec, 7, body) == b'{"jsonrpc": "2.0", "method": "m", "params": [1]}'
 
 
 # --- the last good result ---

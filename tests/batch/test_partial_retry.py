@@ -283,6 +283,15 @@ def test_members_that_go_again_travel_together_after_the_longest_of_their_delays
 
 
 @both_drivers
+def test_so_do_two(driver: str) -> None:
+    delays = iter([3.0, 1.0])
+    strategy = RetryStrategy(codes={BUSY}, backoff=lambda: iter([next(delays)]))
+    rig = Rig(driver, says(a=Busy(), b=Busy()), says(), retry_strategy=strategy)
+    assert rig.send(BatchRequest(Request("a"), Request("b"))).results == ["done", "done"]
+    assert (rig.sent, rig.waits) == (2, [3.0])
+
+
+@both_drivers
 def test_one_whose_delays_are_used_up_does_not_keep_the_others(driver: str) -> None:
     delays = iter([[], [1.0, 1.0], [1.0]])
     rig = Rig(

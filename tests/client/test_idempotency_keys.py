@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Recorder, Rig, both_drivers, fresh
+from support import Recorder, Rig, Slow, both_drivers, fresh
 
 import rpcretry.backends.aiohttp
 import rpcretry.backends.requests
@@ -339,6 +339,23 @@ def test_a_batch_that_is_lost_goes_again_whole_under_its_key(driver: str) -> Non
     assert methods(rig) == ["abc"] * 3
     assert len(set(keys(rig))) == 1
     assert len({exchange.body for exchange in rig.backend.exchanges}) == 1
+
+
+@both_drivers
+def test_bodies_that_may_go_at_one_time_go_one_by_one(driver: str) -> None:
+    def apart(exchange: Exchange) -> Reply:
+        errors = [{"code": 2001, "message": "busy", "data": {"retry_after": seconds}} for seconds in (1, 2, 3)]
+        return Reply(json.dumps([{"jsonrpc": "2.0", "id": id, "error": error} for id, error in zip(exchange.ids, errors, strict=True)]).encode())
+
+    strategy = RetryStrategy(exceptions={ConnectionError}, codes={2001}, idempotent={"get_*"}, backoff=lambda: iter([0.0, 4.0, 4.0]))
+    # While c is under way the waits of a and of b are over; each was lost under a key of its own.
+    script = [apart, lost, lost, Slow(10.0, answers(c=3)), answers(b=2), answers(a=1)]
+    rig = Rig(driver, *script, retry_strategy=strategy, idempotency_key=True)
+    assert rig.send(ABC).results == [1, 2, 3]
+    assert methods(rig) == ["abc", "a", "b", "c", "b", "a"]
+    abc, a, b, c, *again = keys(rig)
+    assert again == [b, a]
+    assert len({abc, a, b, c}) == 4
 
 
 @both_drivers
