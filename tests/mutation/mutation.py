@@ -301,7 +301,7 @@ class Run:
         text = "\n".join(lines) + "\n"
         print(text)
         if self.options.report:
-            Path(self.options.report).write_text(text)
+            self.options.report.write_text(text)
         if not self.options.only:
             behind = [key for key in reasons if key not in {key_of(mutant) for mutant in self.mutants}]
             for key in behind:
@@ -362,7 +362,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="forget earlier runs")
     parser.add_argument("--list", action="store_true", help="report on earlier runs, and run nothing")
     parser.add_argument("--no-wording", action="store_true", help="leave out mutants of the words of messages")
-    parser.add_argument("--report", metavar="FILE", help="write the report into this file, too")
+    parser.add_argument("--report", type=lambda path: Path(path).resolve(), metavar="FILE", help="write the report into this file, too")
     parser.add_argument("--state", metavar="DIR", default=str(Path(tempfile.gettempdir()) / "rpcretry-mutation"), help="what is kept between runs")
     return parser.parse_args()
 
