@@ -142,6 +142,7 @@ class _Limited(_Base):
         super().request(method, url, body, *args, **kwargs)
 
     def connect(self) -> None:
+        self.process = os.getpid()
         progress = current.progress
         if progress is None:
             super().connect()
@@ -204,7 +205,7 @@ class _Fresh(_BasePool):
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.idle_since, conn.process = time.monotonic(), os.getpid()
+            conn.idle_since = time.monotonic()
         super()._put_conn(conn)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -121,32 +121,31 @@ def _place(loc: Sequence[int | str], value: Any, known: set[str]) -> list[str]:
     return place
 
 
+def _parts(schema: object, without: tuple[str, ...] = ()) -> Iterator[object]:
+    """A schema and all that is in it, keys and values, but for what stands under some keys."""
+    found, seen = [schema], set[int]()
+    for one in found:
+        yield one
+        if isinstance(one, (dict, list, tuple)) and id(one) not in seen:
+            seen.add(id(one))
+            found += [part for item in one.items() if item[0] not in without for part in item] if isinstance(one, dict) else one
+
+
 def _words(schema: object) -> set[str]:
     """The words of a schema: names of fields, types, classes and functions."""
     words = {"constrained"}
-    found, seen = [schema], set[int]()
-    for one in found:
+    for one in _parts(schema):
         if isinstance(one, str):
             words.update(WORD.findall(one))
         elif callable(one):
             words.update(WORD.findall(getattr(one, "__qualname__", "")))
-        elif isinstance(one, (dict, list, tuple)) and id(one) not in seen:
-            seen.add(id(one))
-            found += (*one, *one.values()) if isinstance(one, dict) else one
     return words
 
 
 def _is_lazy(schema: object) -> bool:
     """Whether a part of what the schema is of is validated only as it is iterated."""
-    found, seen = [schema], set[int]()
-    for one in found:
-        if isinstance(one, dict) and one.get("type") == "generator":
-            return True
-        if isinstance(one, (dict, list, tuple)) and id(one) not in seen:
-            seen.add(id(one))
-            # In these are values and words of the user's.
-            found += [value for key, value in one.items() if key not in ("default", "metadata")] if isinstance(one, dict) else one
-    return False
+    # In these are values and words of the user's.
+    return any(isinstance(one, dict) and one.get("type") == "generator" for one in _parts(schema, ("default", "metadata")))
 
 
 @functools.lru_cache(maxsize=512)
