@@ -21,6 +21,7 @@ from ..retry.strategy import _idempotency
 from ..transport import AsyncBackend, Exchange, Reply, SharedExchange
 from ._join import NEAR, Batch, Found, Pending, SizeTrial, Trial, answer, fields_of, for_all, hear, is_last, together
 from ._join_replies import FailedReply, JoinedReply, copied, marked, read_joined, says_little, without_frames
+from .core import CLOSED_MEANWHILE
 
 if TYPE_CHECKING:
     from .joining import Joining
@@ -238,7 +239,7 @@ class JoiningBackend:
 
     def _send_again(self, several: Sequence[Pending], trial: Trial) -> None:
         if self._closed:
-            self._withdraw(several, ClientClosedError("the client was closed while a call was under way; close it after the last call"))
+            self._withdraw(several, ClientClosedError(CLOSED_MEANWHILE))
         elif several:
             batch = Batch.of(several)
             batch.trial = trial

@@ -41,9 +41,12 @@ Self = TypeVar("Self", bound="ClientCore[Any]")
 DEFAULT_TIMEOUT = 30.0
 
 
+CLOSED_MEANWHILE = "the client was closed while a call was under way; close it after the last call"
+
+
 def _refuse(exchange: Exchange) -> Any:
     """Stands in for the backend of a closed client, for calls that are under way."""
-    raise ClientClosedError("the client was closed while a call was under way; close it after the last call")
+    raise ClientClosedError(CLOSED_MEANWHILE)
 
 
 class Shared(Generic[BackendT]):
