@@ -38,13 +38,17 @@ def encode_request(codec: Codec, request: Request) -> bytes:
             return frame % (codec.dumps(params), id)
         body = codec.dumps(_document(request))
     except (TypeError, ValueError) as problem:
-        kind = TypeError if isinstance(problem, TypeError) else ValueError
-        raise kind(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
+        raise _unsendable(request, problem) from None
     if type(body) is not bytes:
         raise TypeError(f"codec.dumps must return bytes, got {type(body).__name__}; write .encode()")
     if params is not UNSET and type(params) not in STRUCTURED:
         _check_structured(codec, request, body)
     return body
+
+
+def _unsendable(request: Request, problem: TypeError | ValueError) -> TypeError | ValueError:
+    kind = TypeError if isinstance(problem, TypeError) else ValueError
+    return kind(f"params of {request._method!r} cannot be sent as JSON: {problem}")
 
 
 @functools.lru_cache(1_024)
@@ -110,7 +114,7 @@ def refuse_second(request: Request) -> None:
     try:
         refuse_read_once(request._params)
     except TypeError as problem:
-        raise TypeError(f"params of {request._method!r} cannot be sent as JSON: {problem}") from None
+        raise _unsendable(request, problem) from None
 
 
 def without_id(codec: Codec, id: RequestId, body: bytes) -> bytes:

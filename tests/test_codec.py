@@ -1177,3 +1177,9 @@ def test_a_charset_that_somebody_registered_is_read(charset: str, sign: str) -> 
 def test_another_charset_is_unknown(charset: str) -> None:
     with pytest.raises(ValueError, match=r"^in an unknown charset$"):
         CODEC.loads(b"\xff", charset)
+
+
+def test_the_refusal_of_params_word_for_word() -> None:
+    with pytest.raises(TypeError) as raised:
+        encode_request(CODEC, Request("m", [object()]))
+    assert str(raised.value) == "params of 'm' cannot be sent as JSON: Unable to serialize unknown type: <class 'object'>"
